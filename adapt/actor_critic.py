@@ -1,0 +1,162 @@
+"""What the PPO-trained learners share: features, a Gaussian policy, a critic that knows more than the policy.
+
+The fast state is `memory` (what the learner keeps of the robot) followed by the previous action, which every learner
+sees and which starts at zero in each rollout. The critic is given the true hidden parameters (an asymmetric critic,
+Pinto et al. 2018); it is not exported. `D` features, `M` memory.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapt.episodes import Episodes
+from adapt.learner import MetaLearner
+from adapt.ppo import PPO, Batch, PPOSettings, advantages
+from hardware_io.config import option
+from hardware_io.spec import RobotSpec
+from policies.features import Features, Normaliser
+from policies.networks import GaussianHead, gaussian_log_prob
+from policies.perceptron import Perceptron
+from sim.dynamics import DynamicsRange
+
+
+@dataclass(frozen=True)
+class ActorCriticSettings:
+    """Sizes of the networks, and the optimiser."""
+
+    hidden: tuple[int, ...] = option((64, 64), min=1, help="units of the policy's hidden layers")
+    critic_hidden: tuple[int, ...] = option((128, 128), min=1)
+    initial_std: float = option(0.6, min=0.05, max=1.0, help="of the action, whose limits are -1 and 1")
+    ppo: PPOSettings = option(PPOSettings)
+
+
+class ActorCritic(MetaLearner):
+    """Base of learners whose fast state changes inside the graph."""
+
+    Settings: type = ActorCriticSettings
+
+    def __init__(self, spec: RobotSpec, ranges: DynamicsRange, settings: ActorCriticSettings, memory: int) -> None:
+        super().__init__()
+        self.settings, self.memory_size, self.action_size = settings, memory, spec.action_size
+        self.features = Features(spec)
+        self.return_scale = Normaliser(1)
+        bounds = torch.tensor(ranges.bounds("train"), dtype=torch.float32)
+        half = (bounds[:, 1] - bounds[:, 0]) / 2
+        self.register_buffer("middle", bounds.mean(1))
+        self.register_buffer("spread", torch.where(half > 0, half, torch.ones_like(half)))
+        self.register_buffer("limit", torch.tensor(spec.action_limit, dtype=torch.float32))
+        self.register_buffer("kept", torch.arange(memory + self.action_size) < memory)
+        self.middle: Tensor
+        self.spread: Tensor
+        self.limit: Tensor
+        self.input_size = self.features.size + self.action_size
+        self.head = GaussianHead([self.policy_input_size(), *settings.hidden, self.action_size], settings.initial_std)
+        self.critic = Perceptron([self.input_size + len(half), *settings.critic_hidden, 1], output_gain=0.1)
+
+    @abstractmethod
+    def policy_input_size(self) -> int:
+        """Width of what `GaussianHead` reads."""
+
+    @abstractmethod
+    def think(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (B, I) and memory (B, M) → action mean (B, A) and next memory (B, M)."""
+
+    @abstractmethod
+    def read_through(self, inputs: Tensor, memory: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads in whole rollouts, (B, K, T, ·), and the memory (B, M) after them.
+
+        Inputs are (B, K, T, I), the memory before them (B, M), and `valid` (B, K, T) says which steps were lived.
+        """
+
+    def finish_setup(self) -> None:
+        """Make the optimiser, once a subclass has all its parameters."""
+        critic = {id(parameter) for parameter in self.critic.parameters()}
+        actor = [parameter for parameter in self.parameters() if id(parameter) not in critic]
+        self.optimiser = PPO(actor, list(self.critic.parameters()), self.settings.ppo)
+
+    def optimiser_state(self) -> dict[str, Any]:
+        return self.optimiser.state_dict()
+
+    def load_optimiser_state(self, state: dict[str, Any]) -> None:
+        self.optimiser.load_state_dict(state)
+
+    def normalise(self, dynamics: Tensor) -> Tensor:
+        """Hidden parameters (..., P) on a scale where the training range is [-1, 1]."""
+        return (dynamics - self.middle) / self.spread
+
+    def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor:
+        return torch.zeros(batch, self.memory_size + self.action_size, device=self.limit.device)
+
+    def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        memory, previous = fast.split([self.memory_size, self.action_size], dim=-1)
+        mean, memory = self.think(torch.cat([self.features(observation), previous], dim=-1), memory)
+        action = mean + torch.exp(self.head.log_std) * noise
+        bounded = action.clamp(-1, 1)
+        extra = {"action": action, "log_prob": gaussian_log_prob(action, mean, self.head.log_std)}
+        return bounded * self.limit, torch.cat([memory, bounded], dim=-1), extra
+
+    def inputs(self, episodes: Episodes) -> Tensor:
+        """Features and previous action at every observation, (B, K, T+1, I)."""
+        asked = episodes.asked / self.limit
+        previous = torch.cat([torch.zeros_like(asked[:, :, :1]), asked], dim=2)
+        return torch.cat([self.features(episodes.observation), previous], dim=-1)
+
+    def unroll(self, episodes: Episodes, fast: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = self.inputs(episodes)
+        read, memory = self.read_through(inputs[:, :, :-1], fast[:, : self.memory_size], episodes.valid)
+        last = inputs[:, -1, :, -self.action_size :]  # the previous action at each step of the last rollout
+        length = episodes.valid[:, -1].sum(-1)
+        action = last.gather(1, length[:, None, None].expand(-1, 1, self.action_size))[:, 0]
+        return self.head(read), torch.cat([memory, action], dim=-1)
+
+    def adapt(self, fast: Tensor, episodes: Episodes) -> Tensor:
+        """The memory after living through the episodes again."""
+        return self.unroll(episodes, fast)[1]
+
+    def meta_update(self, support: Episodes | None, query: Episodes) -> dict[str, float]:
+        episodes = query if support is None else support.then(query)
+        ppo = self.settings.ppo
+        with torch.no_grad():
+            inputs = self.inputs(episodes)
+            critic_inputs = self._critic_inputs(inputs, episodes)
+            value = self.return_scale.inverse(self.critic(critic_inputs)).squeeze(-1)
+            gain = advantages(episodes.reward, value, episodes.valid, episodes.terminated, ppo.discount, ppo.gae)
+            returns = gain + value[..., :-1]
+            self.return_scale.update(returns[episodes.valid][:, None])
+            chosen = gain[episodes.valid]
+            gain = (gain - chosen.mean()) / (chosen.std() + 1e-6)
+            target = self.return_scale(returns[..., None]).squeeze(-1)
+            scalars = torch.stack([episodes.extra["log_prob"], gain, target, episodes.valid], dim=-1)
+            table = torch.cat([critic_inputs[:, :, :-1], episodes.extra["action"], scalars], dim=-1)
+        memory = episodes.fast[:, 0, : self.memory_size]
+        metrics = self.optimiser.update(lambda: self._batches(table, memory), lambda: self.head.log_std)
+        self.features.normaliser.update(self.features.expand(episodes.observation[:, :, :-1][episodes.valid]))
+        return {**metrics, "std": float(torch.exp(self.head.log_std.detach()).mean())}
+
+    def _critic_inputs(self, inputs: Tensor, episodes: Episodes) -> Tensor:
+        if episodes.dynamics is None:
+            raise ValueError("episodes without dynamics cannot train the critic; real rollouts only adapt")
+        known = self.normalise(episodes.dynamics)[:, None, None].expand(*inputs.shape[:3], -1)
+        return torch.cat([inputs, known], dim=-1)
+
+    def _batches(self, table: Tensor, memory: Tensor) -> Iterator[Batch]:
+        """Whole trials of some of the robots, so that memory is trained through time.
+
+        `table` (B, K, T, ·) holds the critic's inputs, which begin with the policy's, then action, log-probability,
+        advantage, target and whether the step counts: one row a step, so that shuffling is one operation.
+        """
+        order = torch.randperm(len(table)).to(table.device)
+        table, memory = table.index_select(0, order), memory.index_select(0, order)
+        count = self.settings.ppo.minibatches
+        for rows, start in zip(table.chunk(count), memory.chunk(count), strict=True):
+            critic_inputs, action = rows[..., : -self.action_size - 4], rows[..., -self.action_size - 4 : -4]
+            log_prob, advantage, target, valid = rows[..., -4:].unbind(-1)
+            read, _ = self.read_through(critic_inputs[..., : self.input_size], start, valid)
+            mean, value = self.head.train_on(read), self.critic.train_on(critic_inputs).squeeze(-1)
+            yield Batch(mean, value, action, log_prob, advantage, target, valid)

@@ -1,0 +1,76 @@
+"""The one interface of all meta-learners, and the table of them.
+
+A learner is frozen slow weights plus a *fast state*, a flat float32 vector a robot; adaptation only ever changes it.
+`B` robots, `O` observation, `A` action, `F` fast state, `P` hidden parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapt.episodes import Episodes
+from hardware_io.config import ConfigError, build
+from hardware_io.spec import RobotSpec
+from sim.dynamics import DynamicsRange
+
+META_LEARNERS = {  # name → (module, class)
+    "rl2": ("adapt.rl2", "RL2"),
+    "domain_randomised": ("adapt.domain_randomised", "DomainRandomised"),
+    "oracle": ("adapt.oracle", "Oracle"),
+}
+
+
+class MetaLearner(nn.Module, ABC):
+    """`fast0`, `act`, `unroll`, `adapt`, `meta_update`; everything else in the project goes through these."""
+
+    Settings: type  # dataclass of the learner's own settings
+    kept: Tensor  # (F,) bool: what is carried from rollout to rollout; the rest returns to its initial value
+
+    @abstractmethod
+    def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor:
+        """Initial fast state (B, F). Only a privileged learner reads the true `dynamics` (B, P)."""
+
+    @abstractmethod
+    def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Observation (B, O), fast (B, F), noise (B, A) → command (B, A) N·m, next fast (B, F), per-step extras."""
+
+    @abstractmethod
+    def unroll(self, episodes: Episodes, fast: Tensor) -> tuple[Tensor, Tensor]:
+        """`act` over whole episodes from `fast` (B, F): action means (B, K, T, A) and fast after them (B, F)."""
+
+    @abstractmethod
+    def adapt(self, fast: Tensor, episodes: Episodes) -> Tensor:
+        """The fast state (B, F) for the next rollout, from the one before `episodes` and all that was recorded."""
+
+    @abstractmethod
+    def meta_update(self, support: Episodes | None, query: Episodes) -> dict[str, float]:
+        """One outer step; returns metrics."""
+
+    @abstractmethod
+    def optimiser_state(self) -> dict[str, Any]:
+        """What the outer optimiser needs to go on exactly, as tensors and plain data."""
+
+    @abstractmethod
+    def load_optimiser_state(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+
+    def start_rollout(self, fast: Tensor) -> Tensor:
+        """`fast` (B, F) as a rollout begins: what is not kept returns to its initial value."""
+        return torch.where(self.kept, fast, self.fast0(len(fast)))
+
+
+def make_learner(
+    name: str, spec: RobotSpec, ranges: DynamicsRange, source: str, settings: dict[str, Any]
+) -> MetaLearner:
+    """A learner for a robot with `settings` of its own. Raises ConfigError naming `source` and the key."""
+    if name not in META_LEARNERS:
+        raise ConfigError(source, "learner.name", name, f"one of {', '.join(META_LEARNERS)}")
+    module, attribute = META_LEARNERS[name]
+    cls = getattr(import_module(module), attribute)
+    learner: MetaLearner = cls(spec, ranges, build(cls.Settings, settings, source, "learner"))
+    return learner

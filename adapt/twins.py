@@ -1,0 +1,196 @@
+"""Mass evaluation on twins: robots in another physics engine, behind the real driver and control loop.
+
+`acclimate evaluate FILE.onnx --twins 200` runs a file on hidden robots in lockstep on a virtual clock, or with
+`--real-time` on twin processes over the bus. Everything a robot would run is run: driver, envelope, loop, runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapt.online import Scored, scored, task_of
+from hardware_io.bundle import Bundle, read_bundle
+from hardware_io.clock import MonotonicClock, VirtualClock
+from hardware_io.config import write_atomically
+from hardware_io.drivers import make_driver
+from hardware_io.drivers.can_mit import CanMit
+from hardware_io.loop import ControlLoop
+from hardware_io.recorder import Recorder
+from hardware_io.run import SAFETY, rest_of
+from hardware_io.runtime import Policy
+from hardware_io.state import DriverError
+from sim.dynamics import DynamicsRange
+from sim.robots import load_robot
+from sim.twin import LockstepBus, Twin, draw_dynamics
+
+FIRST_SEED = 50_000  # of hidden robots, far from the seeds of training
+
+
+@dataclass(frozen=True)
+class TwinScore:
+    """One hidden robot: its rollouts in turn, and what ended them early, if anything."""
+
+    seed: int
+    rollouts: list[Scored]
+    failure: str
+
+
+def start_fast(policy: Policy, seed: int, split: str) -> np.ndarray:
+    """The initial fast state, (F,); a privileged policy is told the true parameters of the robot."""
+    if policy.bundle.learner != "oracle":
+        return policy.fast0
+    ranges = DynamicsRange.of(policy.spec)
+    known = ranges.normalise(draw_dynamics(policy.spec, seed, split)).astype(np.float32)
+    return np.concatenate([known, policy.fast0[len(known) :]])
+
+
+def run_trial(loop: ControlLoop, bundle: Bundle, fast: np.ndarray, rollouts: int, seed: int) -> TwinScore:
+    """`rollouts` rollouts of one robot with the fast state carried."""
+    task, done = task_of(bundle), []
+    try:
+        with loop.session():
+            for _ in range(rollouts):
+                loop.settle()
+                one = scored(task, loop.rollout(fast, task.steps))
+                fast = one.rollout.fast_end
+                done.append(one)
+    except SAFETY as error:
+        return TwinScore(seed, done, str(error))
+    return TwinScore(seed, done, "")
+
+
+def lockstep(bundle: Bundle, seed: int, rollouts: int, robot: str, split: str = "train") -> TwinScore:
+    """One hidden robot, of the kind with the name or YAML file `robot`, on a virtual clock."""
+    clock, policy, body = VirtualClock(), Policy(bundle), load_robot(robot)
+    twin = Twin(body, draw_dynamics(body, seed, split), seed)
+    driver = CanMit(bundle.spec, clock, bus=LockstepBus(twin, clock))
+    rest = rest_of(bundle.spec, None)
+
+    def operator(question: str) -> bool:
+        """Sets the robot right by hand, as a person would who is asked."""
+        twin.reset(np.zeros(len(bundle.spec.joints)) if rest is None else rest, np.zeros(len(bundle.spec.joints)))
+        return True
+
+    loop = ControlLoop(policy, driver, clock, rest=rest, ask=operator)
+    return run_trial(loop, bundle, start_fast(policy, seed, split), rollouts, seed)
+
+
+def real_time(bundle: Bundle, seed: int, rollouts: int, robot: str, split: str = "train") -> TwinScore:
+    """One hidden robot in a process of its own, over a serial CAN adapter in real time."""
+    with twin_process(robot, seed, split) as twin:
+        loop = twin.loop(bundle)
+        return run_trial(loop, bundle, start_fast(loop.policy, seed, split), rollouts, seed)
+
+
+@dataclass(frozen=True)
+class TwinProcess:
+    """A twin that runs on its own: where it answers, and a hand that puts it back at its start."""
+
+    channel: str
+    pid: int
+
+    def loop(self, bundle: Bundle, recorder: Recorder | None = None) -> ControlLoop:
+        """The loop that runs a file on it, in real time over its serial adapter."""
+        clock = MonotonicClock()
+        driver = make_driver("can_mit", bundle.spec, clock, interface="slcan", channel=self.channel)
+        rest = rest_of(bundle.spec, None)
+        return ControlLoop(Policy(bundle), driver, clock, recorder, rest=rest, ask=self.set_right)
+
+    def set_right(self, question: str) -> bool:
+        """What an operator does who is asked: puts the robot back and says to go on."""
+        print(f"operator: {question} (puts it back)", flush=True)
+        os.kill(self.pid, signal.SIGUSR1)
+        return True
+
+
+@contextmanager
+def twin_process(robot: str, seed: int, split: str = "train") -> Iterator[TwinProcess]:
+    """A twin in a process of its own. Raises DriverError when it does not start."""
+    command = [sys.executable, "-m", "cli", "twin", "--robot", robot, "--seed", str(seed), "--split", split]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        if not line.startswith("ready slcan "):
+            raise DriverError(f"twin {robot} seed {seed}: did not start: {line.strip() or 'no answer'}")
+        yield TwinProcess(line.split()[-1], process.pid)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def column(scores: list[TwinScore], name: str, rollouts: int) -> NDArray[np.float64]:
+    """`value` or `success` of every rollout, (K, B); 0 for a rollout that never was."""
+    values = np.zeros((rollouts, len(scores)))
+    for robot, score in enumerate(scores):
+        for k, one in enumerate(score.rollouts):
+            values[k, robot] = getattr(one, name)
+    return values
+
+
+def summarise(scores: list[TwinScore], rollouts: int) -> dict[str, Any]:
+    """Mean return and success of each rollout with its interval; a rollout that never was counts as failed."""
+    from adapt.evaluate import interval
+
+    rng = np.random.default_rng(FIRST_SEED)
+    success, value = (column(scores, name, rollouts) for name in ("success", "value"))
+    return {
+        "robots": len(scores),
+        "success": [interval(row, rng) for row in success],
+        "return": [interval(row, rng) for row in value],
+        "failed": [
+            {"seed": score.seed, "failure": score.failure}
+            for score, succeeded in zip(scores, success[-1], strict=True)
+            if not succeeded
+        ],
+    }
+
+
+def main(argv: list[str]) -> int:
+    """`acclimate evaluate FILE.onnx ...`."""
+    parser = argparse.ArgumentParser(prog="acclimate evaluate FILE.onnx", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("file", metavar="FILE.onnx")
+    parser.add_argument("--twins", type=int, default=200, help="hidden robots (default 200)")
+    parser.add_argument("--rollouts", type=int, default=4, help="of each robot, with fast carried (default 4)")
+    parser.add_argument("--split", default="train", choices=("train", "test", "outside"), help="default train")
+    parser.add_argument("--robot", help="name or YAML of the twin's robot (default: that of the file)")
+    parser.add_argument("--real-time", action="store_true", help="over the bus in real time, not in lockstep")
+    parser.add_argument("--workers", type=int, default=2, help="processes in lockstep (default 2)")
+    parser.add_argument("--out", metavar="FILE.json", help="write the figures")
+    options = parser.parse_args(argv)
+    bundle = read_bundle(options.file)
+    seeds = [FIRST_SEED + i for i in range(options.twins)]
+    robot = options.robot or bundle.spec.name
+    if options.real_time:
+        scores = [real_time(bundle, seed, options.rollouts, robot, options.split) for seed in seeds]
+    else:
+        work = partial(_lockstep_file, options.file, options.rollouts, robot, options.split)
+        with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+            scores = list(pool.map(work, seeds, chunksize=4))
+    result = {"file": Path(options.file).name, "split": options.split, "real_time": options.real_time}
+    result |= summarise(scores, options.rollouts)
+    for k, (success, value) in enumerate(zip(result["success"], result["return"], strict=True)):
+        mean, low, high = (100 * x for x in success)
+        print(f"after {k} rollouts: success {mean:.1f} % [{low:.1f}, {high:.1f}], return {value[0]:.1f}")
+    if options.out:
+        write_atomically(options.out, json.dumps(result, indent=1))
+    return 0
+
+
+def _lockstep_file(file: str, rollouts: int, robot: str, split: str, seed: int) -> TwinScore:
+    return lockstep(read_bundle(file), seed, rollouts, robot, split)

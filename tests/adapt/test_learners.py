@@ -1,0 +1,147 @@
+"""The contract of every meta-learner in the table, on a few small pendulums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adapt.episodes import Episodes
+from adapt.learner import META_LEARNERS, MetaLearner, make_learner
+from adapt.rollout import rollout
+from hardware_io.config import ConfigError
+from sim.robots import load_robot
+from sim.vector_env import VectorEnv
+
+LANES, ROLLOUTS = 8, 3
+
+
+@pytest.fixture(scope="module")
+def envs() -> Iterator[VectorEnv]:
+    with VectorEnv(load_robot("simple_pendulum"), "swing_up", LANES, workers=1, duration=0.6, hold=0.2) as made:
+        made.begin_trial(made.ranges.sample(LANES, np.random.default_rng(3)))
+        yield made
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+class TestContract:
+    def learner(self, name: str, envs: VectorEnv) -> MetaLearner:
+        torch.manual_seed(0)
+        return make_learner(name, envs.spec, envs.ranges, "test", {})
+
+    def episodes(self, learner: MetaLearner, envs: VectorEnv, **options: float) -> Episodes:
+        known = torch.tensor(envs.dynamics, dtype=torch.float32)
+        episodes = rollout(envs, learner, learner.fast0(LANES, known), ROLLOUTS, (7,), anywhere=0.5, **options)
+        return episodes._map(torch.clone)
+
+    def test_shapes(self, name: str, envs: VectorEnv) -> None:
+        learner = self.learner(name, envs)
+        fast = learner.fast0(LANES)
+        assert fast.dtype == torch.float32 and fast.shape == (LANES, len(learner.kept))
+        command, after, _ = learner.act(torch.zeros(LANES, 3), fast, torch.zeros(LANES, 1))
+        assert command.shape == (LANES, 1) and after.shape == fast.shape
+
+    def test_commands_stay_within_the_limit_whatever_the_noise(self, name: str, envs: VectorEnv) -> None:
+        learner = self.learner(name, envs)
+        command, _, _ = learner.act(torch.zeros(LANES, 3), learner.fast0(LANES), torch.full((LANES, 1), 100.0))
+        assert torch.all(command == envs.spec.action_limit[0])
+
+    def test_unroll_gives_the_means_that_acted(self, name: str, envs: VectorEnv) -> None:
+        learner = self.learner(name, envs)
+        episodes = self.episodes(learner, envs)
+        mean, _ = learner.unroll(episodes, episodes.fast[:, 0])
+        std = (episodes.extra["action"] - mean) / episodes.noise
+        acted = episodes.valid[..., None]
+        assert torch.allclose(std[acted], std[acted].mean(), atol=1e-2), "action = mean + std · noise at every step"
+
+    def test_adapt_on_recorded_episodes_gives_the_fast_state_of_the_rollout(self, name: str, envs: VectorEnv) -> None:
+        learner = self.learner(name, envs)
+        episodes = self.episodes(learner, envs)
+        with torch.no_grad():
+            assert torch.allclose(learner.adapt(episodes.fast[:, 0], episodes), episodes.last_fast, atol=1e-5)
+
+    def test_what_is_not_kept_returns_at_the_start_of_a_rollout(self, name: str, envs: VectorEnv) -> None:
+        learner = self.learner(name, envs)
+        started = learner.start_rollout(torch.full((2, len(learner.kept)), 5.0))
+        assert torch.all(started[:, learner.kept] == 5.0)
+        assert torch.all(started[:, ~learner.kept] == learner.fast0(2)[:, ~learner.kept])
+
+    def test_an_update_changes_policy_and_critic_and_nothing_becomes_nan(self, name: str, envs: VectorEnv) -> None:
+        learner = self.learner(name, envs)
+        before = {key: value.clone() for key, value in learner.state_dict().items()}
+        metrics = learner.meta_update(None, self.episodes(learner, envs))
+        assert all(np.isfinite(list(metrics.values())))
+        changed = {key for key, value in learner.state_dict().items() if not torch.equal(value, before[key])}
+        assert {"head._log_std", "critic.0.weight", "features.normaliser.mean", "return_scale.mean"} <= changed
+        assert all(torch.isfinite(value).all() for value in learner.state_dict().values())
+
+    def test_support_and_query_together_are_one_trial(self, name: str, envs: VectorEnv) -> None:
+        whole = self.learner(name, envs)
+        episodes = self.episodes(whole, envs)
+        torch.manual_seed(1)
+        expected = whole.meta_update(None, episodes)
+        parts = self.learner(name, envs)
+        first, rest = cut(episodes, 1)
+        torch.manual_seed(1)
+        assert parts.meta_update(first, rest) == expected
+
+    def test_real_episodes_without_dynamics_are_refused_for_training(self, name: str, envs: VectorEnv) -> None:
+        learner = self.learner(name, envs)
+        episodes = self.episodes(learner, envs)
+        real = Episodes(**{**vars(episodes), "dynamics": None})
+        with pytest.raises(ValueError, match="without dynamics"):
+            learner.meta_update(None, real)
+
+
+def cut(episodes: Episodes, at: int) -> tuple[Episodes, Episodes]:
+    """The first `at` rollouts, and the rest."""
+
+    def part(where: slice, last: torch.Tensor) -> Episodes:
+        values = {
+            key: {k: v[:, where] for k, v in value.items()} if key == "extra" else value[:, where]
+            for key, value in vars(episodes).items()
+            if key not in ("last_fast", "dynamics")
+        }
+        return Episodes(**values, last_fast=last, dynamics=episodes.dynamics)
+
+    return part(slice(0, at), episodes.fast[:, at]), part(slice(at, None), episodes.last_fast)
+
+
+def test_memory_reaches_the_next_rollout_and_the_previous_action_does_not(envs: VectorEnv) -> None:
+    torch.manual_seed(0)
+    learner = make_learner("rl2", envs.spec, envs.ranges, "test", {"memory": 16})
+    episodes = rollout(envs, learner, learner.fast0(LANES), 2, (1,))
+    assert torch.all(episodes.fast[:, 1, :16] != 0) and torch.all(episodes.fast[:, 1, 16:] == 0)
+
+
+def test_the_same_seed_gives_the_same_episodes(envs: VectorEnv) -> None:
+    torch.manual_seed(0)
+    learner = make_learner("rl2", envs.spec, envs.ranges, "test", {})
+    first, again, other = (rollout(envs, learner, learner.fast0(LANES), 1, (seed,)) for seed in (5, 5, 6))
+    assert torch.equal(first.observation, again.observation) and torch.equal(first.reward, again.reward)
+    assert not torch.equal(first.observation, other.observation)
+
+
+def test_the_oracle_is_told_the_dynamics_and_the_others_are_not(envs: VectorEnv) -> None:
+    known = torch.tensor(envs.dynamics, dtype=torch.float32)
+    for name in META_LEARNERS:
+        learner = make_learner(name, envs.spec, envs.ranges, "test", {})
+        told = not torch.equal(learner.fast0(LANES, known), learner.fast0(LANES))
+        assert told == (name == "oracle")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("rl3", {}, "learner.name.*rl3.*one of"),
+        ("rl2", {"memroy": 3}, r"learner.memroy.*got 3.*one of the keys"),
+        ("rl2", {"ppo": {"clip": -1.0}}, r"learner.ppo.clip.*at least 0"),
+        ("rl2", {"memory": "many"}, "learner.memory.*a whole number"),
+    ],
+)
+def test_bad_settings_are_named(envs: VectorEnv, name: str, settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_learner(name, envs.spec, envs.ranges, str(Path("x.yaml")), settings)

@@ -1,0 +1,117 @@
+"""The swing-up: rewards worked out by hand, their bounds, where a rollout ends and when it has succeeded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hardware_io.config import ConfigError
+from hardware_io.spec import RobotSpec
+from sim.robots import load_robot
+from sim.tasks import TASKS, make_task
+from sim.tasks.swing_up import SwingUp
+
+
+def swing_up(spec: RobotSpec, **parameters: float) -> SwingUp:
+    task = make_task("swing_up", spec, **parameters)
+    assert isinstance(task, SwingUp)
+    return task
+
+
+def pendulum_observation(*rows: tuple[float, float]) -> np.ndarray:
+    """(T+1, 3) of positions and velocities."""
+    return np.array([(position, velocity, 0.0) for position, velocity in rows])
+
+
+def test_every_task_of_a_robot_can_be_made() -> None:
+    for name in TASKS:
+        assert make_task(name, load_robot("double_pendulum/acrobot")).steps == 250
+
+
+def shaped(squared: float, tolerance: float, speed: float = 0.0) -> float:
+    """The reward of being near, from the squared error, rad², and speed, rad²/s²: three wells, each inside the last."""
+    widths = ((0.2, 1.0, 0.02), (0.3, 32 * tolerance**2, 0.1), (0.3, 2 * tolerance**2, 0.2))
+    return float(sum(share * np.exp(-squared / width - damping * speed) for share, width, damping in widths))
+
+
+def test_rewards_by_hand(pendulum: RobotSpec) -> None:
+    task, limit = swing_up(pendulum, position_tolerance=0.12, effort=0.01), pendulum.action_limit[0]
+    seen = pendulum_observation((np.pi, 0.0), (0.0, 0.0), (np.pi / 2, 0.0), (np.pi - 0.12, 1.0))
+    reward = task.reward(seen, np.array([[0.0], [limit], [-limit / 2], [0.0]]), seen)
+    hanging = shaped(np.pi**2, 0.12) - 0.01
+    level = 0.2 / 2 + shaped(np.pi**2 / 4, 0.12) - 0.01 / 4
+    near = 0.2 * (1 + np.cos(0.12)) / 2 + shaped(0.12**2, 0.12, 1.0)
+    assert reward == pytest.approx([1.0, hanging, level, near], abs=1e-12)
+
+
+def test_height_counts_each_link() -> None:
+    task = swing_up(load_robot("double_pendulum/acrobot"), position_tolerance=0.35)
+    upper_up = np.array([np.pi, np.pi, 0, 0, 0])  # upper link up, lower link folded down beside it
+    assert task.reward(upper_up, np.zeros(1), upper_up) == pytest.approx(0.2 / 2 + shaped(np.pi**2, 0.35))
+    lower_up = np.array([0, np.pi, 0, 0, 0])  # the other way round: both angles are wrong, the lower link is up
+    assert task.reward(lower_up, np.zeros(1), lower_up) == pytest.approx(0.2 / 2 + shaped(2 * np.pi**2, 0.35))
+
+
+@pytest.mark.parametrize("robot", ["simple_pendulum", "double_pendulum/pendubot"])
+def test_a_reward_is_at_most_one_and_at_least_the_effort(robot: str) -> None:
+    spec, rng = load_robot(robot), np.random.default_rng(0)
+    task = swing_up(spec)
+    seen = rng.uniform(-15, 15, (20000, spec.observation_size))
+    reward = task.reward(seen, rng.uniform(-1, 1, (20000, 1)) * spec.action_limit, seen)
+    assert reward.shape == (20000,) and reward.max() <= 1 and reward.min() >= -0.01
+
+
+def test_a_whole_turn_away_is_upright_as_well(pendulum: RobotSpec) -> None:
+    assert swing_up(pendulum).error(np.array([-np.pi, 0.0, 0.0])) == pytest.approx(0.0, abs=1e-12)
+    assert swing_up(pendulum).error(np.array([3 * np.pi + 0.1, 0.0, 0.0])) == pytest.approx(0.1)
+
+
+def test_a_rollout_ends_beyond_the_limits(pendulum: RobotSpec) -> None:
+    seen = pendulum_observation((6.4, 0), (6.6, 0), (-6.6, 0), (0, 19.9), (0, 20.1), (0, -20.1))
+    assert swing_up(pendulum).terminated(seen).tolist() == [False, True, True, False, True, True]
+
+
+def test_success_is_the_whole_hold_within_the_tolerances(pendulum: RobotSpec) -> None:
+    task = swing_up(pendulum, duration=2.0, hold=0.4, position_tolerance=0.12, velocity_tolerance=0.6)
+    assert (task.steps, task.hold_steps) == (50, 10)
+
+    def rollout(error: float, speed: float, steps: int = 10) -> np.ndarray:
+        return pendulum_observation(*[(0.0, 0.0)] * (51 - steps), *[(np.pi + error, speed)] * steps)
+
+    episodes = np.stack(
+        [rollout(0, 0), rollout(0.11, 0.59), rollout(0.13, 0), rollout(0, 0.61), rollout(0, 0, 9), rollout(-0.11, -0.5)]
+    )
+    valid = np.ones((6, 50), bool)
+    assert task.success(episodes, valid).tolist() == [True, True, False, False, False, True]
+    valid[0, 49] = False  # it ended early
+    assert task.success(episodes, valid).tolist() == [False, True, False, False, False, True]
+
+
+def test_rollouts_start_hanging_or_anywhere(pendulum: RobotSpec) -> None:
+    task, rng = swing_up(pendulum), np.random.default_rng(0)
+    position, velocity = task.reset(1000, rng, 0.0)
+    assert np.abs(position).max() <= 0.05 and np.abs(velocity).max() <= 0.05
+    position, velocity = task.reset(4000, rng, 0.5)
+    hanging = (np.abs(position[:, 0]) <= 0.05) & (np.abs(velocity[:, 0]) <= 0.05)
+    near = np.abs(position[:, 0] - np.pi) <= 0.4
+    assert hanging.mean() == pytest.approx(0.5, abs=0.03) and near.mean() == pytest.approx(0.25 + 0.03, abs=0.03)
+    assert (np.abs(position) <= 6.3).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"duration": -1.0}, ["tasks.swing_up.duration", "at least 0.1 s"]),
+        ({"height": 1.0}, ["tasks.swing_up.height", "one of the keys duration"]),
+        ({"hold": "long"}, ["tasks.swing_up.hold", "'long'"]),
+    ],
+)
+def test_bad_parameters_are_named(pendulum: RobotSpec, parameters: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_task("swing_up", pendulum, **parameters)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_an_unknown_task_is_named(pendulum: RobotSpec) -> None:
+    with pytest.raises(ConfigError, match=r"'juggle'.*swing_up"):
+        make_task("juggle", pendulum)
