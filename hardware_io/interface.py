@@ -1,0 +1,45 @@
+"""What a policy sees and gives, whatever it acts on: a robot, or any other distribution of tasks.
+
+`O` observation, `A` action, `P` hidden parameters of a task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hardware_io.spec import RobotSpec
+from hardware_io.state import Array
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Sizes, units and ranges that a learner is built from; plain data, so that it travels in a checkpoint.
+
+    With `discrete` actions a command is one-hot over `A` choices and `limit` is all ones; otherwise `limit` holds the
+    largest command of each of the `A` actions, in its unit.
+    """
+
+    observation: int  # O
+    limit: tuple[float, ...]  # (A,)
+    discrete: bool = False
+    angles: tuple[int, ...] = ()  # entries of the observation that are angles, rad
+    bounds: tuple[tuple[float, float], ...] = ()  # (P, 2) of the hidden parameters in training, each in its unit
+    nominal: tuple[float, ...] = ()  # (P,)
+
+    @property
+    def actions(self) -> int:
+        """A"""
+        return len(self.limit)
+
+    @staticmethod
+    def of(spec: RobotSpec, bounds: Array, nominal: Array) -> Interface:
+        """That of a robot whose hidden parameters have training bounds (P, 2) and nominal values (P,)."""
+        slices = spec.channel_slices()
+        units = [channel.unit for channel in spec.channels for _ in range(spec.channel_size(channel))]
+        return Interface(
+            observation=sum(part.stop - part.start for part in slices.values()),
+            limit=tuple(map(float, spec.action_limit)),
+            angles=tuple(i for i, unit in enumerate(units) if unit == "rad"),
+            bounds=tuple((float(low), float(high)) for low, high in bounds),
+            nominal=tuple(map(float, nominal)),
+        )

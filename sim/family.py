@@ -1,0 +1,81 @@
+"""What learners train on: a distribution of tasks, robots with hidden dynamics or anything else that can be simulated.
+
+A `Family` is plain data that travels to worker processes, where it makes blocks of tasks that run side by side.
+`n` tasks of a block, `T` steps of a rollout, `O` observation, `A` action, `P` hidden parameters of a task.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware_io.interface import Interface
+from hardware_io.spec import RobotSpec
+from hardware_io.state import Array
+from sim.batch_env import BatchEnv
+from sim.dynamics import DynamicsRange
+from sim.tasks import make_task
+
+
+class Block(Protocol):
+    """`n` tasks side by side in one process, in batched numpy around whatever simulates them."""
+
+    reward: Array  # (n,) of the last step; 0 for a rollout that had ended before it
+    terminated: NDArray[np.bool_]  # (n,) whether the rollout has ended, with the last step or before it
+
+    def set_dynamics(self, dynamics: Array) -> None:
+        """Begin a trial: tasks with hidden parameters (n, P)."""
+
+    def reset(self, rng: np.random.Generator, anywhere: float = 0.0) -> NDArray[np.float32]:
+        """Begin a rollout of every task, returns observations (n, O). `rng` draws all that is random until the next.
+
+        A share `anywhere` of the starts is all over the state space, where the family knows such starts.
+        """
+
+    def step(self, command: Array) -> NDArray[np.float32]:
+        """One step under commands (n, A); sets `reward` and `terminated`, returns observations (n, O)."""
+
+    def close(self) -> None:
+        """Free what it holds. Idempotent."""
+
+
+class Family(ABC):
+    """A distribution of tasks. Instances are picklable and hold no simulator."""
+
+    name: str
+    interface: Interface
+    steps: int  # T
+
+    @abstractmethod
+    def sample(self, n: int, rng: np.random.Generator, split: str = "train") -> Array:
+        """Hidden parameters of `n` tasks, (n, P). Raises ConfigError for a split it does not know."""
+
+    @abstractmethod
+    def block(self, n: int) -> Block:
+        """`n` of its tasks in this process, at nominal parameters until `set_dynamics`."""
+
+    def success(self, observation: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """Whether whole rollouts (..., T+1, O) with steps that count (..., T) succeeded, (...,); None: no such notion."""
+        return None
+
+
+class RobotFamily(Family):
+    """A robot with one of its tasks and its dynamics ranges. Raises ConfigError."""
+
+    def __init__(self, spec: RobotSpec, task: str, substeps: int | None = None, **parameters: Any) -> None:
+        self.name, self.spec, self.substeps = spec.name, spec, substeps
+        self.task, self.ranges = make_task(task, spec, **parameters), DynamicsRange.of(spec)
+        self.steps = self.task.steps
+        self.interface = Interface.of(spec, self.ranges.bounds("train"), self.ranges.nominal)
+
+    def sample(self, n: int, rng: np.random.Generator, split: str = "train") -> Array:
+        return self.ranges.sample(n, rng, split)
+
+    def block(self, n: int) -> BatchEnv:
+        return BatchEnv(self.spec, self.task, n, self.substeps)
+
+    def success(self, observation: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return self.task.success(observation, valid)
