@@ -1,4 +1,4 @@
-"""Bernoulli bandits as RL² poses them (Duan et al. 2016, https://arxiv.org/abs/1611.02779, section 3.2).
+"""Bernoulli bandits as RL² poses them (Duan et al. 2016, https://arxiv.org/abs/1611.02779, section 3.1).
 
 A rollout is all pulls of one bandit, so whatever is learned of it has to be learned inside the rollout.
 """

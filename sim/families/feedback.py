@@ -1,6 +1,6 @@
 """The two inputs that learners with a memory need beside what a task shows: how the last step paid, what just began.
 
-RL² (Duan et al. 2016, https://arxiv.org/abs/1611.02779, section 3.1) gives them to its policy at every step. A robot
+RL² (Duan et al. 2016, https://arxiv.org/abs/1611.02779, section 2.2) gives them to its policy at every step. A robot
 has channels for them; every other family appends them here, as the last two entries of the observation.
 """
 

@@ -63,14 +63,12 @@ def uniform(train: ArrayLike, test: ArrayLike, n: int, rng: np.random.Generator,
 
     Raises ConfigError for an unknown split, and for `outside` where tests reach no further than training.
     """
-    check_split(split, source)
     inner_low, inner_high = np.asarray(train, float).T
     low, high = np.asarray(train if split == "train" else test, float).T
+    wider = np.flatnonzero((low < inner_low) | (high > inner_high))
+    check_split(split, source, outside=len(wider) > 0)
     values = rng.uniform(low, high, (n, len(low)))
     if split == "outside":
-        wider = np.flatnonzero((low < inner_low) | (high > inner_high))
-        if len(wider) == 0:
-            raise ConfigError(source, "split", split, "train or test: no test range is wider than training")
         inside = np.flatnonzero(((values >= inner_low) & (values <= inner_high)).all(axis=1))
         chosen = rng.choice(wider, len(inside))
         below, above = (inner_low - low)[chosen], (high - inner_high)[chosen]
@@ -79,7 +77,9 @@ def uniform(train: ArrayLike, test: ArrayLike, n: int, rng: np.random.Generator,
     return values
 
 
-def check_split(split: str, source: str) -> None:
-    """Raises ConfigError for a split that nobody knows."""
-    if split not in SPLITS:
-        raise ConfigError(source, "split", split, f"one of {', '.join(SPLITS)}")
+def check_split(split: str, source: str, outside: bool) -> None:
+    """Raises ConfigError for an unknown split, and for `outside` where tests reach no further than training."""
+    allowed = SPLITS if outside else SPLITS[:-1]
+    if split not in allowed:
+        known = "" if outside or split not in SPLITS else ": its tests are drawn from the range of training"
+        raise ConfigError(source, "split", split, f"one of {', '.join(allowed)}{known}")
