@@ -1,0 +1,65 @@
+"""Least recently used access by hand, and the contract of memories."""
+
+import torch
+
+from policies.addressing import ExternalMemory
+from policies.mann import MANNSettings, MemoryAugmented
+from tests.policies.memory_contract import SIZE_IN, MemoryContract
+
+
+def machine(reuse: float) -> MemoryAugmented:
+    """Weights of zero but for a bias that writes 0.5; `reuse` is the share of writing that goes where it last read."""
+    memory = MemoryAugmented(SIZE_IN, MANNSettings(hidden=3, slots=3, width=2, decay=0.5))
+    with torch.no_grad():
+        for weight in memory.parameters():
+            weight.zero_()
+        memory.writer.bias[:2] = torch.atanh(torch.tensor(0.5))
+        memory.writer.bias[2] = torch.logit(torch.tensor(reuse))
+    return memory
+
+
+def test_the_least_used_slot_and_the_first_of_equals() -> None:
+    memory = machine(0.5)
+    usage = torch.tensor([[0.3, 0.1, 0.2], [0.4, 0.2, 0.2], [0.0, 0.0, 0.0]])
+    assert torch.equal(memory.least_used(usage), torch.tensor([[0.0, 1, 0], [0, 1, 0], [1, 0, 0]]))
+
+
+def test_slots_are_written_in_turn() -> None:
+    memory = machine(reuse=0.0)
+    state, third = memory.initial(1), torch.full((1, 3), 1 / 3)  # equal slots are read equally
+    seen = []
+    for _ in range(3):
+        _, state = memory.step(torch.zeros(1, SIZE_IN), state)
+        seen.append(memory.split(state))
+    assert torch.allclose(seen[0][4][0], torch.tensor([[0.5, 0.5], [0, 0], [0, 0]]))
+    assert torch.allclose(seen[2][4][0], torch.full((3, 2), 0.5))
+    # A key of zeros resembles every slot equally: usage is what it was, halved, and a third, and one where it wrote.
+    assert torch.allclose(seen[0][3], third + torch.tensor([[1.0, 0, 0]]))
+    assert torch.allclose(seen[1][3], 1.5 * third + torch.tensor([[0.5, 1.0, 0]]))
+
+
+def test_the_least_used_slot_is_emptied_and_the_write_is_shared_with_the_last_read() -> None:
+    memory = machine(reuse=0.25)
+    where, usage = torch.tensor([[0.0, 0.8, 0.2]]), torch.tensor([[0.1, 0.5, 0.9]])
+    slots = torch.tensor([[[4.0, 4.0], [1.0, 2.0], [0.0, 0.0]]])
+    parts = torch.zeros(1, 3), torch.zeros(1, 2), where, usage, slots
+    _, after = memory.advance((torch.zeros(1, 9),), parts)
+    # 0.75 to the emptied first slot, 0.25 · (0, 0.8, 0.2) where it last read, each times 0.5.
+    assert torch.allclose(after[4][0], torch.tensor([[0.375, 0.375], [1.1, 2.1], [0.025, 0.025]]))
+    assert torch.allclose(after[3], 0.5 * usage + 1 / 3 + torch.tensor([[0.75, 0.2, 0.05]]))
+
+
+def test_a_strong_key_reads_the_slot_it_resembles() -> None:
+    memory = machine(reuse=0.0)
+    with torch.no_grad():
+        memory.lookup.bias[:] = torch.tensor([1.0, 0.0, 30.0])
+    slots = torch.tensor([[[0.0, 1.0], [3.0, 0.1], [0.0, 0.0]]])
+    parts = torch.zeros(1, 3), torch.zeros(1, 2), torch.zeros(1, 3), torch.tensor([[1.0, 1.0, 0.0]]), slots
+    read, after = memory.advance((torch.zeros(1, 9),), parts)
+    assert torch.allclose(read[0, 3:], slots[0, 1], atol=1e-3)
+    assert torch.allclose(after[2], torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-3)
+
+
+class TestContract(MemoryContract):
+    def make(self) -> ExternalMemory:
+        return MemoryAugmented(SIZE_IN, MANNSettings(hidden=7, slots=5, width=4, read_heads=2))
