@@ -1,8 +1,8 @@
-"""What the PPO-trained learners share: features, a Gaussian policy, a critic that knows more than the policy.
+"""What the PPO-trained learners share: features, a policy, a critic that knows more than the policy.
 
 The fast state is `memory` (what the learner keeps of the robot) followed by the previous action, which every learner
 sees and which starts at zero in each rollout. The critic is given the true hidden parameters (an asymmetric critic,
-Pinto et al. 2018); it is not exported. `D` features, `M` memory.
+Pinto et al. 2018) and the time that is left; it is not exported. `D` features, `M` memory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,11 +20,10 @@ from adapt.episodes import Episodes
 from adapt.learner import MetaLearner
 from adapt.ppo import PPO, Batch, PPOSettings, advantages
 from hardware_io.config import option
-from hardware_io.spec import RobotSpec
+from hardware_io.interface import Interface
 from policies.features import Features, Normaliser
-from policies.networks import GaussianHead, gaussian_log_prob
+from policies.networks import ActionHead
 from policies.perceptron import Perceptron
-from sim.dynamics import DynamicsRange
 
 
 @dataclass(frozen=True)
@@ -36,36 +36,45 @@ class ActorCriticSettings:
     ppo: PPOSettings = option(PPOSettings)
 
 
+def input_size(interface: Interface) -> int:
+    """Width of features and previous action, which every policy reads."""
+    return interface.observation + 2 * len(interface.angles) + interface.actions
+
+
 class ActorCritic(MetaLearner):
     """Base of learners whose fast state changes inside the graph."""
 
     Settings: type = ActorCriticSettings
 
-    def __init__(self, spec: RobotSpec, ranges: DynamicsRange, settings: ActorCriticSettings, memory: int) -> None:
+    def __init__(self, interface: Interface, settings: ActorCriticSettings, memory: int) -> None:
         super().__init__()
-        self.settings, self.memory_size, self.action_size = settings, memory, spec.action_size
-        self.features = Features(spec)
+        self.settings, self.memory_size, self.action_size = settings, memory, interface.actions
+        self.features = Features(interface)
         self.return_scale = Normaliser(1)
-        bounds = torch.tensor(ranges.bounds("train"), dtype=torch.float32)
+        bounds = torch.tensor(interface.bounds, dtype=torch.float32).reshape(-1, 2)
         half = (bounds[:, 1] - bounds[:, 0]) / 2
         self.register_buffer("middle", bounds.mean(1))
         self.register_buffer("spread", torch.where(half > 0, half, torch.ones_like(half)))
-        self.register_buffer("limit", torch.tensor(spec.action_limit, dtype=torch.float32))
+        self.register_buffer("limit", torch.tensor(interface.limit, dtype=torch.float32))
         self.register_buffer("kept", torch.arange(memory + self.action_size) < memory)
         self.middle: Tensor
         self.spread: Tensor
         self.limit: Tensor
-        self.input_size = self.features.size + self.action_size
-        self.head = GaussianHead([self.policy_input_size(), *settings.hidden, self.action_size], settings.initial_std)
-        self.critic = Perceptron([self.input_size + len(half), *settings.critic_hidden, 1], output_gain=0.1)
+        self.input_size = input_size(interface)
+        self.head = ActionHead([self.policy_input_size(), *settings.hidden], interface, settings.initial_std)
+        self.critic = Perceptron([self.critic_input_size(), *settings.critic_hidden, 1], output_gain=0.1)
 
     @abstractmethod
     def policy_input_size(self) -> int:
-        """Width of what `GaussianHead` reads."""
+        """Width of what the head reads."""
+
+    def critic_input_size(self) -> int:
+        """Width of what the critic reads: the policy's inputs, the hidden parameters, the time."""
+        return self.input_size + len(self.middle) + 1
 
     @abstractmethod
     def think(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (B, I) and memory (B, M) → action mean (B, A) and next memory (B, M)."""
+        """Inputs (B, I) and memory (B, M) → centre of the action (B, A) and next memory (B, M)."""
 
     @abstractmethod
     def read_through(self, inputs: Tensor, memory: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +87,7 @@ class ActorCritic(MetaLearner):
         """Make the optimiser, once a subclass has all its parameters."""
         critic = {id(parameter) for parameter in self.critic.parameters()}
         actor = [parameter for parameter in self.parameters() if id(parameter) not in critic]
-        self.optimiser = PPO(actor, list(self.critic.parameters()), self.settings.ppo)
+        self.optimiser = PPO(actor, list(self.critic.parameters()), self.head.distribution, self.settings.ppo)
 
     def optimiser_state(self) -> dict[str, Any]:
         return self.optimiser.state_dict()
@@ -95,10 +104,11 @@ class ActorCritic(MetaLearner):
 
     def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         memory, previous = fast.split([self.memory_size, self.action_size], dim=-1)
-        mean, memory = self.think(torch.cat([self.features(observation), previous], dim=-1), memory)
-        action = mean + torch.exp(self.head.log_std) * noise
-        bounded = action.clamp(-1, 1)
-        extra = {"action": action, "log_prob": gaussian_log_prob(action, mean, self.head.log_std)}
+        centre, memory = self.think(torch.cat([self.features(observation), previous], dim=-1), memory)
+        choice, spread = self.head.distribution, self.head.spread
+        action = choice.sample(centre, spread, noise)
+        bounded = choice.bounded(action)
+        extra = {"action": action, "log_prob": choice.log_prob(action, centre, spread)}
         return bounded * self.limit, torch.cat([memory, bounded], dim=-1), extra
 
     def inputs(self, episodes: Episodes) -> Tensor:
@@ -119,12 +129,12 @@ class ActorCritic(MetaLearner):
         """The memory after living through the episodes again."""
         return self.unroll(episodes, fast)[1]
 
-    def meta_update(self, support: Episodes | None, query: Episodes) -> dict[str, float]:
-        episodes = query if support is None else support.then(query)
+    def meta_update(self, support: list[Episodes], query: Episodes) -> dict[str, float]:
+        episodes = reduce(Episodes.then, [*support, query])
         ppo = self.settings.ppo
         with torch.no_grad():
             inputs = self.inputs(episodes)
-            critic_inputs = self._critic_inputs(inputs, episodes)
+            critic_inputs = self.critic_inputs(inputs, episodes)
             value = self.return_scale.inverse(self.critic(critic_inputs)).squeeze(-1)
             gain = advantages(episodes.reward, value, episodes.valid, episodes.terminated, ppo.discount, ppo.gae)
             returns = gain + value[..., :-1]
@@ -135,15 +145,17 @@ class ActorCritic(MetaLearner):
             scalars = torch.stack([episodes.extra["log_prob"], gain, target, episodes.valid], dim=-1)
             table = torch.cat([critic_inputs[:, :, :-1], episodes.extra["action"], scalars], dim=-1)
         memory = episodes.fast[:, 0, : self.memory_size]
-        metrics = self.optimiser.update(lambda: self._batches(table, memory), lambda: self.head.log_std)
+        metrics = self.optimiser.update(lambda: self._batches(table, memory))
         self.features.normaliser.update(self.features.expand(episodes.observation[:, :, :-1][episodes.valid]))
-        return {**metrics, "std": float(torch.exp(self.head.log_std.detach()).mean())}
+        return metrics
 
-    def _critic_inputs(self, inputs: Tensor, episodes: Episodes) -> Tensor:
+    def critic_inputs(self, inputs: Tensor, episodes: Episodes) -> Tensor:
+        """What the critic reads at every observation, (B, K, T+1, ·): the policy's inputs come first."""
         if episodes.dynamics is None:
             raise ValueError("episodes without dynamics cannot train the critic; real rollouts only adapt")
         known = self.normalise(episodes.dynamics)[:, None, None].expand(*inputs.shape[:3], -1)
-        return torch.cat([inputs, known], dim=-1)
+        time = torch.linspace(0, 1, inputs.shape[2], device=inputs.device)[:, None].expand(*inputs.shape[:3], 1)
+        return torch.cat([inputs, known, time], dim=-1)
 
     def _batches(self, table: Tensor, memory: Tensor) -> Iterator[Batch]:
         """Whole trials of some of the robots, so that memory is trained through time.
@@ -158,5 +170,5 @@ class ActorCritic(MetaLearner):
             critic_inputs, action = rows[..., : -self.action_size - 4], rows[..., -self.action_size - 4 : -4]
             log_prob, advantage, target, valid = rows[..., -4:].unbind(-1)
             read, _ = self.read_through(critic_inputs[..., : self.input_size], start, valid)
-            mean, value = self.head.train_on(read), self.critic.train_on(critic_inputs).squeeze(-1)
-            yield Batch(mean, value, action, log_prob, advantage, target, valid)
+            centre, value = self.head.train_on(read), self.critic.train_on(critic_inputs).squeeze(-1)
+            yield Batch(centre, self.head.spread, value, action, log_prob, advantage, target, valid)

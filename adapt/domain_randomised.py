@@ -5,15 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from adapt.actor_critic import ActorCritic, ActorCriticSettings
-from hardware_io.spec import RobotSpec
-from sim.dynamics import DynamicsRange
+from hardware_io.interface import Interface
 
 
 class DomainRandomised(ActorCritic):
     """A perceptron on the present observation and the previous action."""
 
-    def __init__(self, spec: RobotSpec, ranges: DynamicsRange, settings: ActorCriticSettings) -> None:
-        super().__init__(spec, ranges, settings, memory=0)
+    def __init__(self, interface: Interface, settings: ActorCriticSettings) -> None:
+        super().__init__(interface, settings, memory=0)
         self.finish_setup()
 
     def policy_input_size(self) -> int:

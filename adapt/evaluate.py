@@ -1,13 +1,15 @@
-"""Return and success against the number of rollouts that a learner has had, on robots it has never seen.
+"""Return and success against how often a learner has adapted, on robots (or other tasks) it has never seen.
 
-All learners meet the same robots, starts and noise, inside the training range and outside it. The intervals are
-bootstrapped over robots (2.5 to 97.5 %).
+A learner that adapts inside the graph adapts with each rollout; the others from as many as their training used. All
+meet the same robots, starts and noise, inside the training range and outside it. The intervals are bootstrapped over
+robots (2.5 to 97.5 %).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.rollout import rollout
+from adapt.rollout import begin_trial, progress
 from adapt.run_folder import Run, load_run
-from adapt.train import one_thread, true_dynamics
-from hardware_io.config import ConfigError, write_atomically
+from adapt.train import one_thread
+from hardware_io.config import ConfigError, dump, write_atomically
+from sim.family import RobotFamily
 from sim.vector_env import VectorEnv
 
-ROLLOUTS = (0, 1, 2, 3, 5)  # seen before the one that is scored
+ROLLOUTS = (0, 1, 2, 3, 5)  # adaptations before the rollout that is scored
 SEED = 20_000  # far from the seeds of training
 RESAMPLES = 2000
 
@@ -31,16 +34,15 @@ class Score:
     """One learner on one set of robots: `B` robots, `K` rollouts."""
 
     returns: NDArray[np.float64]  # (B, K)
-    success: NDArray[np.bool_]  # (B, K)
+    success: NDArray[np.floating] | None  # (B, K) share of rollouts; None where tasks have no such notion
 
 
-def score(run: Run, envs: VectorEnv, split: str, seed: int = SEED) -> Score:
-    """Rollouts of a learner without exploration on held-out robots of a split."""
-    envs.begin_trial(run.ranges.sample(envs.lanes, np.random.default_rng((seed, 0)), split))
-    fast = run.learner.fast0(envs.lanes, true_dynamics(envs, run.learner))
-    episodes = rollout(envs, run.learner, fast, max(ROLLOUTS) + 1, (seed, 1), explore=False)
-    success = envs.task.success(episodes.observation.cpu().numpy(), episodes.valid.cpu().numpy())
-    return Score(episodes.returns.cpu().numpy().astype(np.float64), success)
+def score(run: Run, envs: VectorEnv, split: str, seed: int = SEED, explore: bool = False) -> Score:
+    """A learner on held-out robots of a split, after 0 to `max(ROLLOUTS)` adaptations."""
+    config, rounds = run.config, max(ROLLOUTS)
+    fast = begin_trial(envs, run.learner, config.copies, np.random.default_rng((seed, 0)), split)
+    returns, success = progress(envs, run.learner, fast, rounds, max(config.support, 1), (seed, 1), explore)
+    return Score(returns.cpu().numpy().astype(np.float64), None if success is None else success.astype(np.float64))
 
 
 def interval(values: NDArray[Any], rng: np.random.Generator) -> tuple[float, float, float]:
@@ -53,34 +55,51 @@ def interval(values: NDArray[Any], rng: np.random.Generator) -> tuple[float, flo
 def gap_closed(
     learner: Score, baseline: Score, oracle: Score, after: int, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Share of the success between baseline and oracle that a learner gains after some rollouts, with interval."""
+    """Share of what lies between baseline and oracle that a learner gains after some adaptations, with interval.
+
+    Of the success where tasks have such a notion, of the return elsewhere.
+    """
+    lows, highs, own = (
+        (one.returns if one.success is None else one.success)[:, after] for one in (baseline, oracle, learner)
+    )
 
     def share(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        low, high = baseline.success[rows, after].mean(-1), oracle.success[rows, after].mean(-1)
-        return (learner.success[rows, after].mean(-1) - low) / np.maximum(high - low, 1e-9)
+        low, high = lows[rows].mean(-1), highs[rows].mean(-1)
+        return np.asarray((own[rows].mean(-1) - low) / np.maximum(high - low, 1e-9))
 
-    robots = len(learner.success)
+    robots = len(own)
     resampled = share(rng.integers(0, robots, (RESAMPLES, robots)))
     low, high = np.percentile(resampled, [2.5, 97.5])
     return float(share(np.arange(robots))), float(low), float(high)
 
 
-def evaluate(runs: list[Run], robots: int = 256, workers: int = 2) -> dict[str, Any]:
-    """Scores of several trainings on the same robot and task, as plain data (see `table`)."""
-    first = runs[0]
-    for run in runs[1:]:
-        if run.spec != first.spec or run.task != first.task:
-            raise ConfigError(str(run.folder), "robot, task", run.config.robot, f"as in {first.folder}")
-    result: dict[str, Any] = {"robot": first.spec.name, "task": first.task, "robots": robots, "rollouts": ROLLOUTS}
-    result["splits"] = {}
-    with (
-        one_thread(),
-        VectorEnv(first.spec, first.config.task.name, robots, workers, **first.config.task.settings) as envs,
-    ):
+def evaluate(runs: list[Run], robots: int = 256, workers: int = 2, explore: bool = False) -> dict[str, Any]:
+    """Scores of several trainings on the same tasks, as plain data (see `table`)."""
+    described = [describe(run) for run in runs]
+    for run, one in zip(runs, described, strict=True):
+        if one != described[0]:
+            raise ConfigError(str(run.folder), "robot, task", run.family.name, f"as in {runs[0].folder}")
+    result: dict[str, Any] = {**described[0], "robots": robots, "rollouts": ROLLOUTS, "splits": {}}
+    result["rollouts_an_adaptation"] = {run.config.learner.name: run.config.copies * max(run.config.support, 1)
+                                        for run in runs}  # fmt: skip
+    with one_thread(), ExitStack() as stack:
+        lanes = {run.config.copies * robots for run in runs}
+        groups = 2 if workers else 1
+        envs = {n: stack.enter_context(VectorEnv(runs[0].family, n, workers, groups)) for n in lanes}
         for split in ("train", "outside"):
-            scores = {run.config.learner.name: score(run, envs, split) for run in runs}
+            scores = {
+                run.config.learner.name: score(run, envs[run.config.copies * robots], split, explore=explore)
+                for run in runs
+            }
             result["splits"][split] = summarise(scores)
     return result
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What a training was on, as plain data."""
+    if isinstance(run.family, RobotFamily):
+        return {"robot": run.family.name, "task": run.task, "spec": run.spec.to_dict()}
+    return {"robot": run.family.name, "task": {"name": run.family.name, **dump(run.config.family)}}
 
 
 def summarise(scores: dict[str, Score]) -> dict[str, Any]:
@@ -88,15 +107,19 @@ def summarise(scores: dict[str, Score]) -> dict[str, Any]:
     rng = np.random.default_rng(SEED)
     summary: dict[str, Any] = {"learners": {}, "gap_closed": {}}
     for name, one in scores.items():
-        summary["learners"][name] = {
-            "return": [interval(one.returns[:, k], rng) for k in ROLLOUTS],
-            "success": [interval(one.success[:, k], rng) for k in ROLLOUTS],
-        }
+        summary["learners"][name] = {"return": [interval(one.returns[:, k], rng) for k in ROLLOUTS]}
+        if one.success is not None:
+            summary["learners"][name]["success"] = [interval(one.success[:, k], rng) for k in ROLLOUTS]
     if {"domain_randomised", "oracle"} <= set(scores):
-        for name in set(scores) - {"domain_randomised", "oracle"}:
+        for name in sorted(set(scores) - {"domain_randomised", "oracle"}):
             pair = scores["domain_randomised"], scores["oracle"]
             summary["gap_closed"][name] = [gap_closed(scores[name], *pair, k, rng) for k in ROLLOUTS]
     return summary
+
+
+def measures(summary: dict[str, Any]) -> list[str]:
+    """What was measured of every learner: success, where there is such a notion, and return."""
+    return [name for name in ("success", "return") if all(name in one for one in summary["learners"].values())]
 
 
 def table(result: dict[str, Any]) -> str:
@@ -106,11 +129,14 @@ def table(result: dict[str, Any]) -> str:
     rule = "|---|" + "---|" * len(result["rollouts"])
     for split, summary in result["splits"].items():
         where = "inside the training range" if split == "train" else "outside the training range"
-        for measure, factor, unit in (("success", 100, " %"), ("return", 1, "")):
+        for measure in measures(summary):
+            factor, unit = (100, " %") if measure == "success" else (1, "")
             lines += ["", f"{measure}{unit}, {where}", "", header, rule]
             for name, values in summary["learners"].items():
                 cells = [f"{m * factor:.1f} [{a * factor:.1f}, {b * factor:.1f}]" for m, a, b in values[measure]]
-                lines.append(f"| {name} | " + " | ".join(cells) + " |")
+                rollouts = result["rollouts_an_adaptation"][name]
+                label = name if rollouts == 1 else f"{name} ({rollouts} rollouts each time)"
+                lines.append(f"| {label} | " + " | ".join(cells) + " |")
         for name, shares in summary["gap_closed"].items():
             cells = [f"{m:.0%} [{a:.0%}, {b:.0%}]" for m, a, b in shares]
             lines.append(f"| gap closed by {name} | " + " | ".join(cells) + " |")
@@ -121,10 +147,11 @@ def plot(result: dict[str, Any], path: Path) -> None:
     """Success and return against rollouts, with intervals, as PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    axes = figure.subplots(2, 2, sharex=True, sharey="row")
+    rows = measures(result["splits"]["train"])
+    figure = Figure(figsize=(10, 3.5 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 2, sharex=True, sharey="row", squeeze=False)
     for column, (split, summary) in enumerate(result["splits"].items()):
-        for row, measure in enumerate(("success", "return")):
+        for row, measure in enumerate(rows):
             axis = axes[row][column]
             for name, values in summary["learners"].items():
                 mean, low, high = np.array(values[measure]).T
@@ -133,7 +160,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             axis.set_ylabel(measure if column == 0 else "")
             axis.grid(alpha=0.3)
         axes[0][column].set_title("inside the training range" if split == "train" else "outside it")
-        axes[1][column].set_xlabel("rollouts seen before")
+        axes[-1][column].set_xlabel("adaptations before")
     axes[0][0].legend()
     figure.savefig(path, dpi=120)
 
@@ -148,10 +175,11 @@ def main(argv: list[str]) -> int:
     parser.epilog = "With FILE.onnx in place of RUN it is run on twins: acclimate evaluate FILE.onnx --help"
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of trainings on the same robot and task")
     parser.add_argument("--robots", type=int, default=256, help="held-out robots of each split (default 256)")
-    parser.add_argument("--workers", type=int, default=2, help="simulation processes (default 2)")
+    parser.add_argument("--explore", action="store_true", help="draw actions, as papers on tabular tasks do")
+    parser.add_argument("--workers", type=int, default=2, help="simulation processes (default 2; 0: none)")
     parser.add_argument("--out", help="folder for evaluation.json, .md and .png (default: the first run's)")
     options = parser.parse_args(argv)
-    result = evaluate([load_run(folder) for folder in options.runs], options.robots, options.workers)
+    result = evaluate([load_run(folder) for folder in options.runs], options.robots, options.workers, options.explore)
     folder = Path(options.out or options.runs[0])
     write_atomically(folder / "evaluation.json", json.dumps(result, indent=1))
     write_atomically(folder / "evaluation.md", table(result) + "\n")

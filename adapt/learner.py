@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from adapt.episodes import Episodes
 from hardware_io.config import ConfigError, build
-from hardware_io.spec import RobotSpec
-from sim.dynamics import DynamicsRange
+from hardware_io.interface import Interface
 
 META_LEARNERS = {  # name → (module, class)
     "rl2": ("adapt.rl2", "RL2"),
@@ -30,6 +29,7 @@ class MetaLearner(nn.Module, ABC):
 
     Settings: type  # dataclass of the learner's own settings
     kept: Tensor  # (F,) bool: what is carried from rollout to rollout; the rest returns to its initial value
+    in_graph = True  # whether the fast state changes inside the graph; if not, `adapt` changes it between rollouts
 
     @abstractmethod
     def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor:
@@ -45,11 +45,11 @@ class MetaLearner(nn.Module, ABC):
 
     @abstractmethod
     def adapt(self, fast: Tensor, episodes: Episodes) -> Tensor:
-        """The fast state (B, F) for the next rollout, from the one before `episodes` and all that was recorded."""
+        """The fast state (B, F) for the next rollouts, from the one (B, F) with which `episodes` were recorded."""
 
     @abstractmethod
-    def meta_update(self, support: Episodes | None, query: Episodes) -> dict[str, float]:
-        """One outer step; returns metrics."""
+    def meta_update(self, support: list[Episodes], query: Episodes) -> dict[str, float]:
+        """One outer step from what was recorded before each `adapt`, and after the last; returns metrics."""
 
     @abstractmethod
     def optimiser_state(self) -> dict[str, Any]:
@@ -64,13 +64,11 @@ class MetaLearner(nn.Module, ABC):
         return torch.where(self.kept, fast, self.fast0(len(fast)))
 
 
-def make_learner(
-    name: str, spec: RobotSpec, ranges: DynamicsRange, source: str, settings: dict[str, Any]
-) -> MetaLearner:
-    """A learner for a robot with `settings` of its own. Raises ConfigError naming `source` and the key."""
+def make_learner(name: str, interface: Interface, source: str, settings: dict[str, Any]) -> MetaLearner:
+    """A learner for what it sees and gives, with `settings` of its own. Raises ConfigError naming `source`, key."""
     if name not in META_LEARNERS:
         raise ConfigError(source, "learner.name", name, f"one of {', '.join(META_LEARNERS)}")
     module, attribute = META_LEARNERS[name]
     cls = getattr(import_module(module), attribute)
-    learner: MetaLearner = cls(spec, ranges, build(cls.Settings, settings, source, "learner"))
+    learner: MetaLearner = cls(interface, build(cls.Settings, settings, source, "learner"))
     return learner

@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 from adapt.actor_critic import ActorCritic, ActorCriticSettings
-from hardware_io.spec import RobotSpec
-from sim.dynamics import DynamicsRange
+from hardware_io.interface import Interface
 
 
 class Oracle(ActorCritic):
     """A perceptron on the observation, the previous action and the hidden parameters."""
 
-    def __init__(self, spec: RobotSpec, ranges: DynamicsRange, settings: ActorCriticSettings) -> None:
-        super().__init__(spec, ranges, settings, memory=len(ranges))
-        self.register_buffer("nominal", torch.tensor(ranges.nominal, dtype=torch.float32))
+    def __init__(self, interface: Interface, settings: ActorCriticSettings) -> None:
+        super().__init__(interface, settings, memory=len(interface.bounds))
+        self.register_buffer("nominal", torch.tensor(interface.nominal, dtype=torch.float32))
         self.nominal: Tensor
         self.finish_setup()
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hardware_io.config import option
-from policies.networks import gaussian_log_prob
+from policies.distributions import Distribution
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def advantages(reward: Tensor, value: Tensor, valid: Tensor, terminated: Tensor,
 class Batch:
     """One minibatch; leading dimensions are free, `valid` weighs the samples."""
 
-    mean: Tensor  # (..., A) of the new policy
+    centre: Tensor  # (..., A) of the new policy's distribution
+    spread: Tensor  # (A,), or (0,) for choices
     value: Tensor  # (...,) of the new critic, normalised
     action: Tensor  # (..., A)
     log_prob: Tensor  # (...,) of the policy that acted
@@ -59,22 +60,29 @@ class Batch:
 
 
 class PPO:
-    """Optimises an actor and a critic with optimisers of their own."""
+    """Optimises an actor, whose actions are drawn from `distribution`, and a critic."""
 
-    def __init__(self, actor: list[nn.Parameter], critic: list[nn.Parameter], settings: PPOSettings) -> None:
+    def __init__(
+        self,
+        actor: list[nn.Parameter],
+        critic: list[nn.Parameter],
+        distribution: Distribution,
+        settings: PPOSettings,
+    ) -> None:
         self.settings, self.actor, self.critic = settings, Flat(actor), Flat(critic)
+        self.distribution = distribution
         rates = (settings.learning_rate, settings.critic_learning_rate)
         groups = [{"params": [f.vector], "lr": rate} for f, rate in zip((self.actor, self.critic), rates, strict=True)]
         self.optimiser = torch.optim.Adam(groups, fused=True)
 
-    def update(self, batches: Callable[[], Iterator[Batch]], log_std: Callable[[], Tensor]) -> dict[str, float]:
+    def update(self, batches: Callable[[], Iterator[Batch]]) -> dict[str, float]:
         """`epochs` passes over the minibatches that `batches` makes; returns metrics."""
         for flat in (self.actor, self.critic):
             flat.gather(self.optimiser)
         settings, totals, count = self.settings, torch.zeros(4, device=self.actor.vector.device), 0
         for _ in range(settings.epochs):
             for batch in batches():
-                totals += self._step(batch, log_std())
+                totals += self._step(batch)
                 count += 1
             if settings.target_kl:
                 self._follow_kl(float(totals[2]) / count)
@@ -83,25 +91,24 @@ class PPO:
         return {"policy_loss": policy_loss, "value_loss": value_loss, "kl": kl, "clipped": clipped, "rate": rate}
 
     @torch.no_grad()
-    def _step(self, batch: Batch, log_std: Tensor) -> Tensor:
+    def _step(self, batch: Batch) -> Tensor:
         """One minibatch: policy loss, value loss, divergence, share of clipped samples, (4,).
 
         The losses' derivatives are written out; PyTorch takes over where the networks begin.
         """
         settings = self.settings
         weight = batch.valid / batch.valid.sum().clamp(min=1)
-        inverse = torch.exp(-log_std)
-        scaled = (batch.action - batch.mean) * inverse
-        log_ratio = gaussian_log_prob(batch.action, batch.mean, log_std) - batch.log_prob
+        log_ratio = self.distribution.log_prob(batch.action, batch.centre, batch.spread) - batch.log_prob
         ratio = torch.exp(log_ratio)
         bounded = ratio.clamp(1 - settings.clip, 1 + settings.clip)
         gain, bounded_gain = ratio * batch.advantage, bounded * batch.advantage
         error = batch.value - batch.target
-        # Clipping flattens the loss where the bounded gain is the lesser. d log π/d mean = scaled / std.
+        # Clipping flattens the loss where the bounded gain is the lesser.
         pull = gain * weight * (gain <= bounded_gain)
-        d_mean = scaled * pull[..., None]
-        d_log_std = pull.sum() - (d_mean * scaled).flatten(0, -2).sum(0) - settings.entropy
-        derivatives = ((batch.mean, d_mean * -inverse), (log_std, d_log_std), (batch.value, error * weight * 2))
+        d_centre, d_spread = self.distribution.derivatives(
+            batch.action, batch.centre, batch.spread, -pull, -settings.entropy * weight
+        )
+        derivatives = ((batch.centre, d_centre), (batch.spread, d_spread), (batch.value, error * weight * 2))
         outputs, pulls = zip(*(pair for pair in derivatives if pair[0].requires_grad), strict=True)
         for flat in (self.actor, self.critic):
             flat.gradient.zero_()
@@ -132,7 +139,7 @@ class Flat:
     """Parameters as parts of one vector, so that clearing, clipping and stepping them all is one operation each."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.vector, self.gradient = nn.Parameter(self._joined()), torch.empty(0)
 
     def gather(self, optimiser: torch.optim.Optimizer) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adapt.episodes import Episodes
@@ -10,7 +12,7 @@ from adapt.learner import MetaLearner
 from sim.vector_env import VectorEnv
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def rollout(
     envs: VectorEnv,
     learner: MetaLearner,
@@ -22,14 +24,17 @@ def rollout(
 ) -> Episodes:
     """`rollouts` of the present trial from `fast` (B, F); the same seed, learner and layout give the same episodes.
 
-    A share `anywhere` of the rollouts start all over the state space; without `explore` the noise is zero.
+    A share `anywhere` of the rollouts start all over the state space; without `explore` the noise is zero. With fewer
+    robots than lanes, neighbouring lanes are copies of one robot and their rollouts count as rollouts of it: that is
+    for learners whose fast state does not change in a rollout.
     """
-    batch, steps, spec = envs.lanes, envs.task.steps, envs.spec
-    shape, device = (batch, rollouts, steps), learner.kept.device
-    observation = torch.zeros(batch, rollouts, steps + 1, spec.observation_size, device=device)
-    asked, noise, reward = (torch.zeros(*shape, *last, device=device) for last in ([spec.action_size],) * 2 + ([],))
+    batch, steps, interface, device = envs.lanes, envs.family.steps, envs.family.interface, learner.kept.device
+    copies = batch // len(fast)
+    shape = (batch, rollouts, steps)
+    observation = torch.zeros(batch, rollouts, steps + 1, interface.observation, device=device)
+    asked, noise, reward = (torch.zeros(*shape, *last, device=device) for last in ([interface.actions],) * 2 + ([],))
     valid, terminated = (torch.zeros(shape, dtype=torch.bool, device=device) for _ in range(2))
-    starts = torch.zeros(batch, rollouts, fast.shape[1], device=device)
+    starts = torch.zeros(len(fast), rollouts, fast.shape[1], device=device)
     extra: dict[str, Tensor] = {}
     if explore:
         generator = torch.Generator().manual_seed(hash(seed) % 2**63)
@@ -52,14 +57,63 @@ def rollout(
                     going[where] &= ~over
                 if t == steps:
                     continue
-                command, after, more = learner.act(observation[where, k, t], fast[where], noise[where, k, t])
+                robots = slice(where.start // copies, where.stop // copies)
+                command, after, more = learner.act(observation[where, k, t], fast[robots], noise[where, k, t])
                 envs.send(group, command.cpu().numpy())
                 asked[where, k, t], valid[where, k, t] = command, going[where]
-                fast[where] = torch.where(going[where, None], after, fast[where])
+                if learner.in_graph:
+                    fast[robots] = torch.where(going[where, None], after, fast[robots])
                 for name, values in more.items():
                     if name not in extra:
                         extra[name] = torch.zeros(*shape, *values.shape[1:], device=device)
                     extra[name][where, k, t] = values
-    dynamics = torch.tensor(envs.dynamics, dtype=torch.float32, device=device)
-    sent = asked.clone()  # the simulated bus loses nothing; quantisation is part of its motors
-    return Episodes(observation, asked, sent, noise, reward, valid, terminated, starts, fast, dynamics, extra)
+    dynamics = torch.tensor(envs.dynamics[::copies], dtype=torch.float32, device=device)
+    lanes = {"observation": observation, "asked": asked, "noise": noise, "reward": reward, "valid": valid,
+             "terminated": terminated}  # fmt: skip
+    folded, extra = ({name: v.view(len(fast), -1, *v.shape[2:]) for name, v in d.items()} for d in (lanes, extra))
+    sent = folded["asked"].clone()  # the simulated bus loses nothing; quantisation is part of its motors
+    starts = starts[:, None].expand(-1, copies, -1, -1).reshape(len(fast), copies * rollouts, -1)
+    return Episodes(**folded, sent=sent, fast=starts, last_fast=fast, dynamics=dynamics, extra=extra)
+
+
+def begin_trial(
+    envs: VectorEnv, learner: MetaLearner, copies: int, rng: np.random.Generator, split: str = "train"
+) -> Tensor:
+    """New tasks, each on `copies` lanes, and the initial fast state (B, F); only a privileged learner reads them."""
+    robots = envs.family.sample(envs.lanes // copies, rng, split)
+    envs.begin_trial(np.repeat(robots, copies, axis=0))
+    return learner.fast0(len(robots), torch.tensor(robots, dtype=torch.float32, device=learner.kept.device))
+
+
+def progress(
+    envs: VectorEnv,
+    learner: MetaLearner,
+    fast: Tensor,
+    rounds: int,
+    support: int,
+    seed: tuple[int, ...],
+    explore: bool = False,
+) -> tuple[Tensor, NDArray[np.bool_] | None]:
+    """Return and success (B, rounds + 1) against how often a learner has adapted, on the present trial.
+
+    A learner that adapts inside the graph has lived through one rollout more each time. The others `adapt` from
+    `support` rollouts a lane, in which they explore, as they must to learn from them, and are then scored alone.
+    """
+    if learner.in_graph:
+        episodes = rollout(envs, learner, fast, rounds + 1, seed, explore)
+        return episodes.returns, _success(envs, episodes)
+    scores = []
+    for index in range(rounds + 1):
+        scored = recorded = rollout(envs, learner, fast, support, (*seed, index), explore=True)
+        if not explore:
+            scored = rollout(envs, learner, fast, 1, (*seed, index, 1), explore=False)
+        success = _success(envs, scored)
+        scores.append((scored.returns.mean(1), None if success is None else success.mean(1)))
+        if index < rounds:
+            fast = learner.adapt(fast, recorded).detach()
+    returns, successes = zip(*scores, strict=True)
+    return torch.stack(returns, dim=1), None if successes[0] is None else np.stack(successes, axis=1)
+
+
+def _success(envs: VectorEnv, episodes: Episodes) -> NDArray[np.bool_] | None:
+    return envs.family.success(episodes.observation.cpu().numpy(), episodes.valid.cpu().numpy())

@@ -20,7 +20,8 @@ from adapt.learner import MetaLearner, make_learner
 from hardware_io.config import ConfigError, build, dump, merge, option, read_yaml
 from hardware_io.spec import RobotSpec
 from policies.checkpoint import load_checkpoint
-from sim.dynamics import DynamicsRange
+from sim.families import make_family
+from sim.family import Family, RobotFamily
 from sim.robots import find_robot, load_robot
 
 
@@ -33,26 +34,43 @@ class Named:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One experiment."""
+class FamilyChoice(Named):
+    """A distribution of tasks that is no robot: a shipped one, or `module:function` of anybody's environments."""
 
-    robot: str = option(help="a shipped robot or a YAML file")
-    task: Named = option(help="one of the robot's tasks; settings override the robot's own")
+    tasks: dict[str, Any] | None = option(None, help="of a factory: ranges of the task's parameters by name")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One experiment: on a robot with one of its tasks, or on a family."""
+
     learner: Named = option(help="a meta-learner and its settings")
+    robot: str | None = option(None, help="a shipped robot or a YAML file")
+    task: Named | None = option(None, help="one of the robot's tasks; settings override the robot's own")
+    family: FamilyChoice | None = option(None, help="instead of robot and task: a shipped one or module:function")
     seed: int = option(0, min=0, help="of weights, robots, starts and noise")
     steps: int = option(4_000_000, min=1, unit="policy steps of all lanes", help="length of training")
     lanes: int = option(128, min=1, help="robots simulated side by side")
-    workers: int = option(2, min=1, help="simulation processes; part of what makes a result repeatable")
+    workers: int = option(2, min=0, help="simulation processes; 0: in the learner's own (repeats only at the same)")
+    copies: int = option(1, min=1, help="lanes that are copies of one robot, for learners that adapt between rollouts")
     rollouts: int = option(2, min=1, help="of one trial, with the dynamics fixed")
     support: int = option(0, min=0, help="of them before `adapt`; 0 where the fast state changes inside the graph")
+    adaptations: int = option(1, min=1, help="how often support rollouts and `adapt` come before the query rollouts")
     anywhere: float = option(0.5, min=0.0, max=1.0, help="share of training rollouts that start anywhere")
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="auto: CUDA where there is one")
     checkpoint_every: int = option(10, min=1, unit="iterations", help="what a kill can cost")
     evaluate_every: int = option(20, min=0, unit="iterations", help="0: never")
 
     def __post_init__(self) -> None:
-        if self.support >= self.rollouts:
-            raise ConfigError("", "support", self.support, f"less than rollouts ({self.rollouts})")
+        if (self.robot is None) == (self.family is None):
+            raise ConfigError("", "robot", self.robot, "a robot with its task, or a family in place of both")
+        if (self.robot is None) != (self.task is None):
+            raise ConfigError("", "task", self.task, "one of the robot's tasks, and none for a family")
+        if self.support * self.adaptations >= self.rollouts:
+            allowed = f"less than rollouts ({self.rollouts}) in all adaptations ({self.adaptations})"
+            raise ConfigError("", "support", self.support, allowed)
+        if self.lanes % self.copies:
+            raise ConfigError("", "copies", self.copies, f"a divisor of lanes ({self.lanes})")
 
 
 @dataclass(frozen=True)
@@ -61,17 +79,24 @@ class Run:
 
     folder: Path
     config: TrainConfig
-    spec: RobotSpec
-    ranges: DynamicsRange
+    family: Family
     learner: MetaLearner
     metrics: dict[str, float]
     iteration: int
 
     @property
+    def spec(self) -> RobotSpec:
+        """The robot. Raises ConfigError for a training on a family that is none."""
+        if not isinstance(self.family, RobotFamily):
+            raise ConfigError(str(self.folder), "family", self.family.name, "a robot: only robots are exported and run")
+        return self.family.spec
+
+    @property
     def task(self) -> dict[str, Any]:
-        """Name and settings of the task, as they travel in an exported file."""
-        own = self.spec.tasks.get(self.config.task.name, {})
-        return {"name": self.config.task.name, **own, **self.config.task.settings}
+        """Name and settings of the robot's task, as they travel in an exported file. Raises ConfigError."""
+        spec, chosen = self.spec, self.config.task
+        assert chosen is not None  # a robot has a task
+        return {"name": chosen.name, **spec.tasks.get(chosen.name, {}), **chosen.settings}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -99,11 +124,17 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> TrainCo
     return build(TrainConfig, data, str(path))
 
 
-def new_learner(config: TrainConfig, source: str) -> tuple[RobotSpec, DynamicsRange, MetaLearner]:
-    """Robot, ranges and a learner with fresh weights. Raises ConfigError."""
-    spec = load_robot(config.robot)
-    ranges = DynamicsRange.of(spec)
-    return spec, ranges, make_learner(config.learner.name, spec, ranges, source, config.learner.settings)
+def family_of(config: TrainConfig, source: str, spec: RobotSpec | None = None) -> Family:
+    """What a configuration trains on; `spec` is the robot as it was when a checkpoint was made. Raises ConfigError."""
+    if config.robot is not None and config.task is not None:
+        return RobotFamily(spec or load_robot(config.robot), config.task.name, **config.task.settings)
+    assert config.family is not None
+    return make_family(config.family.name, config.family.settings, source, config.family.tasks)
+
+
+def new_learner(config: TrainConfig, family: Family, source: str) -> MetaLearner:
+    """A learner with fresh weights. Raises ConfigError."""
+    return make_learner(config.learner.name, family.interface, source, config.learner.settings)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -111,11 +142,11 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     content = load_checkpoint(folder / "checkpoint.pt")
     config = build(TrainConfig, content["config"], str(folder / "checkpoint.pt"))
-    spec = RobotSpec.from_dict(content["spec"], str(find_robot(config.robot)))
-    ranges = DynamicsRange.of(spec)
-    learner = make_learner(config.learner.name, spec, ranges, str(folder), config.learner.settings)
+    spec = RobotSpec.from_dict(content["spec"], str(find_robot(config.robot))) if config.robot else None
+    family = family_of(config, str(folder), spec)
+    learner = new_learner(config, family, str(folder))
     learner.load_state_dict(content["learner"])
-    return Run(folder, config, spec, ranges, learner.eval(), content["metrics"], content["iteration"])
+    return Run(folder, config, family, learner.eval(), content["metrics"], content["iteration"])
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, float]]:

@@ -20,16 +20,15 @@ import torch
 import yaml
 
 from adapt.episodes import Episodes
-from adapt.learner import MetaLearner
-from adapt.rollout import rollout
-from adapt.run_folder import TrainConfig, new_learner, read_config, read_metrics
+from adapt.rollout import begin_trial, progress, rollout
+from adapt.run_folder import TrainConfig, family_of, new_learner, read_config, read_metrics
 from hardware_io.config import ConfigError, dump, write_atomically
-from hardware_io.spec import RobotSpec
 from policies.checkpoint import load_checkpoint, save_checkpoint
+from sim.family import RobotFamily
 from sim.vector_env import VectorEnv
 
 DYNAMICS, TRAINING, EVALUATION = 1, 2, 3  # streams of random numbers
-EVALUATION_LANES = 64
+EVALUATION_ROBOTS = 64
 CHANGEABLE = {"steps", "checkpoint_every", "evaluate_every"}  # when a training is resumed
 
 
@@ -48,8 +47,9 @@ class Trainer:
     def __init__(self, config: TrainConfig, folder: str | Path, source: str = "config") -> None:
         self.config, self.folder, self.progress = config, Path(folder), Progress()
         torch.manual_seed(config.seed)
-        self.spec: RobotSpec
-        self.spec, self.ranges, self.learner = new_learner(config, source)
+        self.family = family_of(config, source)
+        self.learner = new_learner(config, self.family, source)
+        self._check_rollouts(source)
         self.learner.to(pick_device(config.device))
         self.metrics: dict[str, float] = {}
         self._interrupted = False
@@ -58,20 +58,26 @@ class Trainer:
         else:
             write_atomically(self.folder / "config.yaml", yaml.safe_dump(dump(config), sort_keys=False))
 
+    def _check_rollouts(self, source: str) -> None:
+        config, in_graph = self.config, self.learner.in_graph
+        if in_graph and config.copies > 1:
+            raise ConfigError(source, "copies", config.copies, f"1 for {config.learner.name}: it learns as it acts")
+        if not in_graph and not config.support:
+            raise ConfigError(source, "support", config.support, f"at least 1 for {config.learner.name}")
+
     @property
     def steps_per_iteration(self) -> int:
-        task_steps: int = self.envs.task.steps
-        return self.config.lanes * self.config.rollouts * task_steps
+        return self.config.lanes * self.config.rollouts * self.family.steps
 
     def run(self, report: Any = None) -> bool:
         """Train to the end of the budget; returns whether it got there. Ctrl-C ends after the present iteration."""
         config = self.config
         with ExitStack() as stack:
             stack.enter_context(one_thread())
-            arguments = (self.spec, config.task.name)
-            self.envs = stack.enter_context(VectorEnv(*arguments, config.lanes, config.workers, **config.task.settings))
+            groups = 2 if config.workers else 1
+            self.envs = stack.enter_context(VectorEnv(self.family, config.lanes, config.workers, groups))
             held_out = stack.enter_context(
-                VectorEnv(*arguments, EVALUATION_LANES, config.workers, **config.task.settings)
+                VectorEnv(self.family, EVALUATION_ROBOTS * config.copies, config.workers, groups)
             )
             stack.enter_context(self._catch_interrupt())
             log = stack.enter_context(Log(self.folder))
@@ -103,7 +109,7 @@ class Trainer:
             self.folder / "checkpoint.pt",
             {
                 "config": dump(self.config),
-                "spec": self.spec.to_dict(),
+                "spec": self.family.spec.to_dict() if isinstance(self.family, RobotFamily) else None,
                 "learner": learner.state_dict(),
                 "optimiser": learner.optimiser_state(),
                 "random": torch.get_rng_state(),
@@ -140,19 +146,20 @@ class Trainer:
         config, learner, iteration = self.config, self.learner, self.progress.iteration
         rng = np.random.default_rng((config.seed, DYNAMICS, iteration))
         begun = time.perf_counter()
-        self.envs.begin_trial(self.ranges.sample(config.lanes, rng))
-        fast = learner.fast0(config.lanes, true_dynamics(self.envs, learner))
-        support: Episodes | None = None
         seed = (config.seed, TRAINING, iteration)
+        fast = begin_trial(self.envs, learner, config.copies, rng)
+        support: list[Episodes] = []
         if config.support:
-            support = rollout(self.envs, learner, fast, config.support, (*seed, 0), anywhere=config.anywhere)
-            fast = learner.adapt(fast, support)
-        count = config.rollouts - config.support
-        query = rollout(self.envs, learner, fast, count, (*seed, 1), anywhere=config.anywhere)
+            for index in range(config.adaptations):
+                support.append(rollout(self.envs, learner, fast, config.support, (*seed, index), True, config.anywhere))
+                fast = learner.adapt(fast, support[-1]).detach()
+        count = config.rollouts - config.support * config.adaptations
+        query = rollout(self.envs, learner, fast, count, (*seed, len(support)), anywhere=config.anywhere)
         simulated = time.perf_counter()
         metrics = learner.meta_update(support, query)
         return {
             **metrics,
+            **({"return_unadapted": float(support[0].returns.mean())} if support else {}),
             "return": float(query.returns.mean()),
             "terminated": float(query.terminated.any(-1).float().mean()),
             "steps_per_second": self.steps_per_iteration / (time.perf_counter() - begun),
@@ -160,19 +167,15 @@ class Trainer:
         }
 
     def _evaluate(self, envs: VectorEnv) -> dict[str, float]:
-        """Return and success of the first and the third rollout on robots that training never sees."""
-        learner = self.learner
-        rng = np.random.default_rng((self.config.seed, EVALUATION))
-        envs.begin_trial(self.ranges.sample(envs.lanes, rng))
-        fast = learner.fast0(envs.lanes, true_dynamics(envs, learner))
-        episodes = rollout(envs, learner, fast, 3, (self.config.seed, EVALUATION), explore=False)
-        success = envs.task.success(episodes.observation.cpu().numpy(), episodes.valid.cpu().numpy())
-        return {
-            "return_before": float(episodes.returns[:, 0].mean()),
-            "return_after": float(episodes.returns[:, -1].mean()),
-            "success_before": float(success[:, 0].mean()),
-            "success_after": float(success[:, -1].mean()),
-        }
+        """Return and success before and after adaptation on tasks that training never sees."""
+        learner, config = self.learner, self.config
+        rng = np.random.default_rng((config.seed, EVALUATION))
+        fast = begin_trial(envs, learner, config.copies, rng)
+        returns, success = progress(envs, learner, fast, 2, max(config.support, 1), (config.seed, EVALUATION))
+        metrics = {"return_before": float(returns[:, 0].mean()), "return_after": float(returns[:, -1].mean())}
+        if success is not None:
+            metrics |= {"success_before": float(success[:, 0].mean()), "success_after": float(success[:, -1].mean())}
+        return metrics
 
     def _catch_interrupt(self) -> ExitStack:
         stack = ExitStack()
@@ -207,11 +210,6 @@ class Log:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         self._board.close()
-
-
-def true_dynamics(envs: VectorEnv, learner: MetaLearner) -> torch.Tensor:
-    """What only a privileged learner reads, (B, P)."""
-    return torch.tensor(envs.dynamics, dtype=torch.float32, device=learner.kept.device)
 
 
 def pick_device(name: str) -> torch.device:
@@ -264,7 +262,7 @@ def train_with_bar(trainer: Trainer) -> bool:
         TextColumn("{task.fields[score]}"),
     )  # fmt: skip
     with Progress(*columns, refresh_per_second=2) as bar:
-        name = f"{trainer.config.learner.name} on {trainer.config.robot}"
+        name = f"{trainer.config.learner.name} on {trainer.family.name}"
         item = bar.add_task(name, total=trainer.config.steps, speed="", score="", completed=trainer.progress.steps)
 
         def report(progress: Any, metrics: dict[str, float]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.bullet_bound import VARIANTS, BulletBound
 from benchmarks.measure import Figure, compare, rate, take_turns
 from hardware_io.spec import RobotSpec
+from sim.family import RobotFamily
 from sim.robots import load_robot
 from sim.vector_env import VectorEnv
 
@@ -29,7 +30,7 @@ class Ours:
     """The vector environment as training uses it; calling it is one turn."""
 
     def __init__(self, spec: RobotSpec, lanes: int, workers: int, substeps: int, steps: int) -> None:
-        self.env = VectorEnv(spec, TASK, lanes, workers, substeps=substeps)
+        self.env = VectorEnv(RobotFamily(spec, TASK, substeps), lanes, workers)
         self._steps, self._rng, self._turns = steps, np.random.default_rng(0), 0
         actions = random_actions(steps, lanes, spec.action_size)
         self._commands = (actions * spec.action_limit).astype(np.float32)
@@ -39,7 +40,7 @@ class Ours:
 
     def _rollout(self) -> None:
         env, self._turns = self.env, self._turns + 1
-        env.begin_trial(env.ranges.sample(env.lanes, self._rng))
+        env.begin_trial(env.family.sample(env.lanes, self._rng))
         env.begin_rollout((self._turns,))
         for command in self._commands:
             env.step(command)

@@ -20,7 +20,7 @@ from export.exporter import make_bundle
 from hardware_io.bundle import Bundle
 from hardware_io.runtime import INPUTS, Policy
 from hardware_io.spec import RobotSpec
-from sim.dynamics import DynamicsRange
+from sim.family import RobotFamily
 from sim.robots import load_robot
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # name → learner and settings
@@ -31,7 +31,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # name → learner and sett
 
 def untrained(learner: str, spec: RobotSpec, settings: dict[str, Any]) -> Bundle:
     """A deployment with random weights: time does not depend on them."""
-    made = make_learner(learner, spec, DynamicsRange.of(spec), "benchmarks", settings)
+    made = make_learner(learner, RobotFamily(spec, "swing_up").interface, "benchmarks", settings)
     return make_bundle(made, spec, {"name": "swing_up"}, learner, {})
 
 

@@ -23,6 +23,7 @@ from adapt.learner import make_learner
 from benchmarks.measure import Figure, compare, rate, summary, take_turns, torch_threads
 from hardware_io.spec import RobotSpec
 from sim.dynamics import DynamicsRange
+from sim.family import RobotFamily
 from sim.robots import load_robot
 
 OURS, SB3 = "PPO update", "SB3 PPO.train"
@@ -59,7 +60,7 @@ def learner_of(name: str, size: Size, settings: dict[str, Any]) -> ActorCritic:
     """One of our learners for the pendulum."""
     spec = load_robot("simple_pendulum")
     ppo = {"minibatches": size.minibatches, "epochs": size.epochs}
-    learner = make_learner(name, spec, DynamicsRange.of(spec), "benchmarks", {**settings, "ppo": ppo})
+    learner = make_learner(name, RobotFamily(spec, "swing_up").interface, "benchmarks", {**settings, "ppo": ppo})
     if not isinstance(learner, ActorCritic):
         raise TypeError(f"{name} is not trained with PPO")
     return learner
@@ -101,7 +102,7 @@ class Ours:
         return rate(self._update, self._size.samples)
 
     def _update(self) -> None:
-        self.learner.meta_update(None, self._episodes)
+        self.learner.meta_update([], self._episodes)
         if self._cuda:
             torch.cuda.synchronize()
 

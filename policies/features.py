@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hardware_io.spec import RobotSpec
+from hardware_io.interface import Interface
 
 
 class Features(nn.Module):
     """Angles as sine, cosine and value, the rest as it is; then shifted and scaled by running statistics."""
 
-    def __init__(self, spec: RobotSpec) -> None:
+    def __init__(self, interface: Interface) -> None:
         super().__init__()
-        slices = spec.channel_slices()
-        angles = [c.unit == "rad" for c in spec.channels for _ in range(slices[c.name].start, slices[c.name].stop)]
-        self.register_buffer("angles", torch.tensor([i for i, angle in enumerate(angles) if angle], dtype=torch.long))
+        self.register_buffer("angles", torch.tensor(interface.angles, dtype=torch.long))
         self.angles: Tensor
-        self.size = len(angles) + 2 * len(self.angles)  # D
+        self.size = interface.observation + 2 * len(interface.angles)  # D
         self.normaliser = Normaliser(self.size)
 
     def expand(self, observation: Tensor) -> Tensor:
         """(..., O) → (..., D), not yet normalised."""
+        if not len(self.angles):
+            return observation
         angle = observation.index_select(-1, self.angles)  # one Gather in the exported graph
         return torch.cat([observation, torch.sin(angle), torch.cos(angle)], dim=-1)
 

@@ -58,7 +58,7 @@ class Family(ABC):
         """`n` of its tasks in this process, at nominal parameters until `set_dynamics`."""
 
     def success(self, observation: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-        """Whether rollouts (..., T+1, O) with steps that count (..., T) succeeded, (...,); None: there is no such notion."""
+        """Whether rollouts (..., T+1, O) with steps that count (..., T) succeeded, (...,); None: no such notion."""
         return None
 
 

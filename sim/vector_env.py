@@ -1,7 +1,8 @@
-"""Many robots in several worker processes, with shared memory between workers and learner.
+"""Many tasks in several worker processes, with shared memory between workers and learner.
 
 The lanes are split in groups that are in flight in turn: while the learner computes commands for one group, the
 workers simulate the other. Nothing is pickled on the step path: a step is one byte each way on a pipe.
+Without workers the lanes are simulated in the learner's own process, which pays where a step costs microseconds.
 `N` lanes, `O` observation, `A` action, `P` hidden parameters.
 """
 
@@ -12,6 +13,7 @@ import pickle
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,11 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware_io.config import ConfigError
-from hardware_io.spec import RobotSpec
+from hardware_io.interface import Interface
 from hardware_io.state import Array
-from sim.batch_env import BatchEnv
-from sim.dynamics import DynamicsRange
-from sim.tasks import make_task
+from sim.family import Block, Family
 
 STEP, CALL, DONE, FAILED = b"s", b"c", b"d", b"f"
 
@@ -37,10 +37,7 @@ class WorkerError(RuntimeError):
 class Layout:
     """What a worker needs to make its part of the environment."""
 
-    spec: RobotSpec
-    task: str
-    parameters: dict[str, Any]
-    substeps: int | None
+    family: Family
     lanes: int
     blocks: tuple[tuple[int, int], ...]  # first and last+1 lane of each group
 
@@ -50,50 +47,40 @@ class Shared:
 
     FIELDS = ("command", "observation", "reward", "terminated")
 
-    def __init__(self, spec: RobotSpec, lanes: int, buffers: dict[str, Any]) -> None:
+    def __init__(self, interface: Interface, lanes: int, buffers: dict[str, Any]) -> None:
         def view(name: str, dtype: Any, *shape: int) -> NDArray[Any]:
             return np.frombuffer(buffers[name], dtype).reshape(lanes, *shape)
 
-        self.command: NDArray[np.float32] = view("command", np.float32, spec.action_size)
-        self.observation: NDArray[np.float32] = view("observation", np.float32, spec.observation_size)
+        self.command: NDArray[np.float32] = view("command", np.float32, interface.actions)
+        self.observation: NDArray[np.float32] = view("observation", np.float32, interface.observation)
         self.reward: NDArray[np.float32] = view("reward", np.float32)
         self.terminated: NDArray[np.bool_] = view("terminated", np.bool_)
 
     @staticmethod
-    def allocate(context: Any, spec: RobotSpec, lanes: int) -> dict[str, Any]:
-        sizes = {"command": 4 * spec.action_size, "observation": 4 * spec.observation_size, "reward": 4}
+    def allocate(context: Any, interface: Interface, lanes: int) -> dict[str, Any]:
+        sizes = {"command": 4 * interface.actions, "observation": 4 * interface.observation, "reward": 4}
         return {name: context.RawArray("b", lanes * sizes.get(name, 1)) for name in Shared.FIELDS}
 
 
 class VectorEnv:
-    """`lanes` robots in `workers` processes, in `groups` that take turns."""
+    """`lanes` tasks of a family in `workers` processes, in `groups` that take turns."""
 
-    def __init__(
-        self,
-        spec: RobotSpec,
-        task: str,
-        lanes: int,
-        workers: int,
-        groups: int = 2,
-        substeps: int | None = None,
-        **parameters: Any,
-    ) -> None:
-        if lanes % (workers * groups):
+    def __init__(self, family: Family, lanes: int, workers: int, groups: int = 2) -> None:
+        if lanes % (max(workers, 1) * groups):
             raise ConfigError("vector_env", "lanes", lanes, f"a multiple of workers x groups = {workers * groups}")
-        self.spec, self.lanes, self.workers, self.groups = spec, lanes, workers, groups
-        self.task, self.ranges = make_task(task, spec, **parameters), DynamicsRange.of(spec)
-        self.dynamics = np.tile(self.ranges.nominal, (lanes, 1))  # (N, P)
+        self.family, self.lanes, self.workers, self.groups = family, lanes, workers, groups
+        self.dynamics = np.tile(np.array(family.interface.nominal), (lanes, 1))  # (N, P)
         context = multiprocessing.get_context("spawn")
-        buffers = Shared.allocate(context, spec, lanes)
-        self.shared = Shared(spec, lanes, buffers)
-        self.waited = context.RawArray("d", workers)  # s that each worker has waited for the learner
-        size, block = lanes // groups, lanes // (groups * workers)
+        buffers = Shared.allocate(context, family.interface, lanes)
+        self.shared = Shared(family.interface, lanes, buffers)
+        self.waited = context.RawArray("d", max(workers, 1))  # s that each worker has waited for the learner
+        size = lanes // groups
         self.slices = [slice(g * size, (g + 1) * size) for g in range(groups)]
         self._pipes: list[Connection] = []
         self._processes = []
+        self._local = None if workers else Worker(Layout(family, lanes, self._blocks_of(0)), self.shared)
         for worker in range(workers):
-            blocks = tuple((g * size + worker * block, g * size + (worker + 1) * block) for g in range(groups))
-            layout = Layout(spec, task, parameters, substeps, lanes, blocks)
+            layout = Layout(family, lanes, self._blocks_of(worker))
             ours, theirs = context.Pipe()
             process = context.Process(
                 target=_work, args=(theirs, layout, buffers, self.waited, worker), daemon=True, name=f"sim-{worker}"
@@ -105,18 +92,20 @@ class VectorEnv:
         self._call("noop")
 
     def begin_trial(self, dynamics: Array) -> None:
-        """New robots with hidden parameters (N, P)."""
+        """New tasks with hidden parameters (N, P)."""
         self.dynamics = dynamics
-        self._call("set_dynamics", [dynamics[slice(*block)] for block in self._blocks()])
+        self._call("set_dynamics", lambda first, last: dynamics[first:last])
 
     def begin_rollout(self, seed: tuple[int, ...], anywhere: float = 0.0) -> NDArray[np.float32]:
-        """Reset all robots; returns the observation (N, O). The same seed and layout give the same rollout."""
-        self._call("reset", [((*seed, first), anywhere) for first, _ in self._blocks()])
+        """Reset all lanes; returns the observation (N, O). The same seed and layout give the same rollout."""
+        self._call("reset", lambda first, last: ((*seed, first), anywhere))
         return self.shared.observation
 
     def send(self, group: int, command: NDArray[np.float32]) -> None:
         """Start one policy period of a group under commands (N/groups, A)."""
         self.shared.command[self.slices[group]] = command
+        if self._local is not None:
+            self._local.step(group)
         for worker in range(self.workers):
             self._post(worker, STEP + bytes([group]))
 
@@ -136,6 +125,8 @@ class VectorEnv:
 
     def close(self) -> None:
         """End the workers. Idempotent."""
+        if self._local is not None:
+            self._local.close()
         while self._pipes:
             self._pipes.pop().close()
         while self._processes:
@@ -150,17 +141,21 @@ class VectorEnv:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _blocks(self) -> list[tuple[int, int]]:
-        """First and last+1 lane of every (worker, group), in the order of calls."""
-        size = self.lanes // (self.groups * self.workers)
-        firsts = [(g * self.workers + w) * size for w in range(self.workers) for g in range(self.groups)]
-        return [(first, first + size) for first in firsts]
+    def _blocks_of(self, worker: int) -> tuple[tuple[int, int], ...]:
+        """First and last+1 lane of each group of a worker."""
+        share = max(self.workers, 1)
+        size = self.lanes // (self.groups * share)
+        firsts = [(group * share + worker) * size for group in range(self.groups)]
+        return tuple((first, first + size) for first in firsts)
 
-    def _call(self, method: str, arguments: list[Any] | None = None) -> None:
-        """A rare call with one argument a block; pickled."""
+    def _call(self, method: str, argument: Callable[[int, int], Any] | None = None) -> None:
+        """A rare call, with one argument a block made from its first and last+1 lane; pickled."""
+        arguments = [[argument(*block) for block in self._blocks_of(worker)] if argument else []
+                     for worker in range(max(self.workers, 1))]  # fmt: skip
+        if self._local is not None:
+            self._local.call(method, arguments[0])
         for worker in range(self.workers):
-            own = [] if arguments is None else arguments[worker * self.groups : (worker + 1) * self.groups]
-            self._post(worker, CALL + pickle.dumps((method, own)))
+            self._post(worker, CALL + pickle.dumps((method, arguments[worker])))
         self._gather()
 
     def _post(self, worker: int, message: bytes) -> None:
@@ -188,32 +183,49 @@ class VectorEnv:
         return WorkerError(f"simulation worker {worker} died (exit code {process.exitcode})")
 
 
+class Worker:
+    """The blocks of one process."""
+
+    def __init__(self, layout: Layout, shared: Shared) -> None:
+        self.shared = shared
+        self.blocks: list[Block] = [layout.family.block(last - first) for first, last in layout.blocks]
+        self.where = [slice(*block) for block in layout.blocks]
+
+    def step(self, group: int) -> None:
+        """One step of a group, from the shared commands to the shared observations."""
+        block, lanes, shared = self.blocks[group], self.where[group], self.shared
+        shared.observation[lanes] = block.step(shared.command[lanes].astype(np.float64))
+        shared.reward[lanes], shared.terminated[lanes] = block.reward, block.terminated
+
+    def call(self, method: str, arguments: list[Any]) -> None:
+        """`set_dynamics` or `reset` of every block with its argument; nothing without arguments."""
+        for block, lanes, argument in zip(self.blocks, self.where, arguments, strict=False):
+            if method == "set_dynamics":
+                block.set_dynamics(argument)
+            else:
+                seed, anywhere = argument
+                self.shared.observation[lanes] = block.reset(np.random.default_rng(seed), anywhere)
+                self.shared.terminated[lanes] = False
+
+    def close(self) -> None:
+        """Free the blocks. Idempotent."""
+        for block in self.blocks:
+            block.close()
+
+
 def _work(pipe: Connection, layout: Layout, buffers: dict[str, Any], waited: Any, worker: int) -> None:
     """The loop of a worker process: ends when the learner closes its end of the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the learner decides when to end
     try:
-        shared = Shared(layout.spec, layout.lanes, buffers)
-        task = make_task(layout.task, layout.spec, **layout.parameters)
-        envs = [BatchEnv(layout.spec, task, last - first, layout.substeps) for first, last in layout.blocks]
-        where = [slice(*block) for block in layout.blocks]
+        own = Worker(layout, Shared(layout.family.interface, layout.lanes, buffers))
         while True:
             begun = time.perf_counter()
             message = pipe.recv_bytes()
             if message[:1] == STEP:
                 waited[worker] += time.perf_counter() - begun
-                group = message[1]
-                env, lanes = envs[group], where[group]
-                shared.observation[lanes] = env.step(shared.command[lanes].astype(np.float64))
-                shared.reward[lanes], shared.terminated[lanes] = env.reward, env.terminated
+                own.step(message[1])
             else:
-                method, arguments = pickle.loads(message[1:])
-                for env, lanes, argument in zip(envs, where, arguments, strict=False):
-                    if method == "set_dynamics":
-                        env.set_dynamics(argument)
-                    else:
-                        seed, anywhere = argument
-                        shared.observation[lanes] = env.reset(np.random.default_rng(seed), anywhere)
-                        shared.terminated[lanes] = False
+                own.call(*pickle.loads(message[1:]))
             pipe.send_bytes(DONE)
     except (EOFError, BrokenPipeError):
         return

@@ -102,7 +102,7 @@ def test_trainings_are_evaluated_side_by_side(runs: list[Path], capsys: pytest.C
 
 def test_all_learners_meet_the_same_robots_and_starts(runs: list[Path]) -> None:
     run = load_run(runs[1])
-    with VectorEnv(run.spec, "swing_up", 4, 1, **run.config.task.settings) as envs:
+    with VectorEnv(run.family, 4, 1) as envs:
         first, second = score(run, envs, "outside"), score(run, envs, "outside")
         other = score(run, envs, "outside", seed=7)
     assert first.returns.shape == first.success.shape == (4, max(ROLLOUTS) + 1)

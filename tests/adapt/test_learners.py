@@ -13,6 +13,7 @@ from adapt.episodes import Episodes
 from adapt.learner import META_LEARNERS, MetaLearner, make_learner
 from adapt.rollout import rollout
 from hardware_io.config import ConfigError
+from sim.family import RobotFamily
 from sim.robots import load_robot
 from sim.vector_env import VectorEnv
 
@@ -21,8 +22,9 @@ LANES, ROLLOUTS = 8, 3
 
 @pytest.fixture(scope="module")
 def envs() -> Iterator[VectorEnv]:
-    with VectorEnv(load_robot("simple_pendulum"), "swing_up", LANES, workers=1, duration=0.6, hold=0.2) as made:
-        made.begin_trial(made.ranges.sample(LANES, np.random.default_rng(3)))
+    family = RobotFamily(load_robot("simple_pendulum"), "swing_up", duration=0.6, hold=0.2)
+    with VectorEnv(family, LANES, workers=1) as made:
+        made.begin_trial(family.sample(LANES, np.random.default_rng(3)))
         yield made
 
 
@@ -30,7 +32,7 @@ def envs() -> Iterator[VectorEnv]:
 class TestContract:
     def learner(self, name: str, envs: VectorEnv) -> MetaLearner:
         torch.manual_seed(0)
-        return make_learner(name, envs.spec, envs.ranges, "test", {})
+        return make_learner(name, envs.family.interface, "test", {})
 
     def episodes(self, learner: MetaLearner, envs: VectorEnv, **options: float) -> Episodes:
         known = torch.tensor(envs.dynamics, dtype=torch.float32)
@@ -47,7 +49,7 @@ class TestContract:
     def test_commands_stay_within_the_limit_whatever_the_noise(self, name: str, envs: VectorEnv) -> None:
         learner = self.learner(name, envs)
         command, _, _ = learner.act(torch.zeros(LANES, 3), learner.fast0(LANES), torch.full((LANES, 1), 100.0))
-        assert torch.all(command == envs.spec.action_limit[0])
+        assert torch.all(command == envs.family.interface.limit[0])
 
     def test_unroll_gives_the_means_that_acted(self, name: str, envs: VectorEnv) -> None:
         learner = self.learner(name, envs)
@@ -72,7 +74,7 @@ class TestContract:
     def test_an_update_changes_policy_and_critic_and_nothing_becomes_nan(self, name: str, envs: VectorEnv) -> None:
         learner = self.learner(name, envs)
         before = {key: value.clone() for key, value in learner.state_dict().items()}
-        metrics = learner.meta_update(None, self.episodes(learner, envs))
+        metrics = learner.meta_update([], self.episodes(learner, envs))
         assert all(np.isfinite(list(metrics.values())))
         changed = {key for key, value in learner.state_dict().items() if not torch.equal(value, before[key])}
         assert {"head._log_std", "critic.0.weight", "features.normaliser.mean", "return_scale.mean"} <= changed
@@ -82,18 +84,18 @@ class TestContract:
         whole = self.learner(name, envs)
         episodes = self.episodes(whole, envs)
         torch.manual_seed(1)
-        expected = whole.meta_update(None, episodes)
+        expected = whole.meta_update([], episodes)
         parts = self.learner(name, envs)
         first, rest = cut(episodes, 1)
         torch.manual_seed(1)
-        assert parts.meta_update(first, rest) == expected
+        assert parts.meta_update([first], rest) == expected
 
     def test_real_episodes_without_dynamics_are_refused_for_training(self, name: str, envs: VectorEnv) -> None:
         learner = self.learner(name, envs)
         episodes = self.episodes(learner, envs)
         real = Episodes(**{**vars(episodes), "dynamics": None})
         with pytest.raises(ValueError, match="without dynamics"):
-            learner.meta_update(None, real)
+            learner.meta_update([], real)
 
 
 def cut(episodes: Episodes, at: int) -> tuple[Episodes, Episodes]:
@@ -112,14 +114,14 @@ def cut(episodes: Episodes, at: int) -> tuple[Episodes, Episodes]:
 
 def test_memory_reaches_the_next_rollout_and_the_previous_action_does_not(envs: VectorEnv) -> None:
     torch.manual_seed(0)
-    learner = make_learner("rl2", envs.spec, envs.ranges, "test", {"memory": 16})
+    learner = make_learner("rl2", envs.family.interface, "test", {"memory": 16})
     episodes = rollout(envs, learner, learner.fast0(LANES), 2, (1,))
     assert torch.all(episodes.fast[:, 1, :16] != 0) and torch.all(episodes.fast[:, 1, 16:] == 0)
 
 
 def test_the_same_seed_gives_the_same_episodes(envs: VectorEnv) -> None:
     torch.manual_seed(0)
-    learner = make_learner("rl2", envs.spec, envs.ranges, "test", {})
+    learner = make_learner("rl2", envs.family.interface, "test", {})
     first, again, other = (rollout(envs, learner, learner.fast0(LANES), 1, (seed,)) for seed in (5, 5, 6))
     assert torch.equal(first.observation, again.observation) and torch.equal(first.reward, again.reward)
     assert not torch.equal(first.observation, other.observation)
@@ -128,7 +130,7 @@ def test_the_same_seed_gives_the_same_episodes(envs: VectorEnv) -> None:
 def test_the_oracle_is_told_the_dynamics_and_the_others_are_not(envs: VectorEnv) -> None:
     known = torch.tensor(envs.dynamics, dtype=torch.float32)
     for name in META_LEARNERS:
-        learner = make_learner(name, envs.spec, envs.ranges, "test", {})
+        learner = make_learner(name, envs.family.interface, "test", {})
         told = not torch.equal(learner.fast0(LANES, known), learner.fast0(LANES))
         assert told == (name == "oracle")
 
@@ -144,4 +146,4 @@ def test_the_oracle_is_told_the_dynamics_and_the_others_are_not(envs: VectorEnv)
 )
 def test_bad_settings_are_named(envs: VectorEnv, name: str, settings: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        make_learner(name, envs.spec, envs.ranges, str(Path("x.yaml")), settings)
+        make_learner(name, envs.family.interface, str(Path("x.yaml")), settings)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from adapt.ppo import PPO, Batch, PPOSettings, advantages
-from policies.networks import gaussian_log_prob
+from policies.distributions import Gaussian
 
 
 def test_advantages_by_hand() -> None:
@@ -32,23 +32,32 @@ def test_the_update_moves_the_policy_to_the_better_action() -> None:
     torch.manual_seed(0)
     actor, critic = nn.Linear(1, 1), nn.Linear(1, 1)
     log_std = torch.tensor([-1.0])
-    optimiser = PPO(list(actor.parameters()), list(critic.parameters()), PPOSettings(learning_rate=0.02, target_kl=0.0))
+    optimiser = PPO(
+        list(actor.parameters()), list(critic.parameters()), Gaussian(), PPOSettings(learning_rate=0.02, target_kl=0.0)
+    )
     ones = torch.ones(256, 1)
 
     def improve() -> dict[str, float]:
         with torch.no_grad():
             mean = actor(ones)
             action = mean + log_std.exp() * torch.randn(256, 1)
-            log_prob = gaussian_log_prob(action, mean, log_std)
+            log_prob = Gaussian().log_prob(action, mean, log_std)
             reward = -((action[:, 0] - 0.7) ** 2)
             gain = (reward - reward.mean()) / reward.std()
 
         def batches() -> Iterator[Batch]:
             yield Batch(
-                actor(ones), critic(ones)[:, 0], action, log_prob, gain, reward, torch.ones(256, dtype=torch.bool)
+                actor(ones),
+                log_std,
+                critic(ones)[:, 0],
+                action,
+                log_prob,
+                gain,
+                reward,
+                torch.ones(256, dtype=torch.bool),
             )
 
-        return optimiser.update(batches, lambda: log_std)
+        return optimiser.update(batches)
 
     first = improve()
     for _ in range(60):
@@ -61,15 +70,15 @@ def test_samples_that_do_not_count_change_nothing() -> None:
     def after(garbage: float) -> list[float]:
         torch.manual_seed(1)
         actor, critic = nn.Linear(1, 1), nn.Linear(1, 1)
-        optimiser = PPO(list(actor.parameters()), list(critic.parameters()), PPOSettings())
+        optimiser = PPO(list(actor.parameters()), list(critic.parameters()), Gaussian(), PPOSettings())
         inputs = torch.tensor([[1.0], [garbage]])
         valid = torch.tensor([True, False])
         action, zero = torch.tensor([[0.3], [garbage]]), torch.zeros(2)
 
         def batches() -> Iterator[Batch]:
-            yield Batch(actor(inputs), critic(inputs)[:, 0], action, zero, zero + 1, zero, valid)
+            yield Batch(actor(inputs), torch.zeros(1), critic(inputs)[:, 0], action, zero, zero + 1, zero, valid)
 
-        optimiser.update(batches, lambda: torch.zeros(1))
+        optimiser.update(batches)
         return [p.item() for p in actor.parameters()]
 
     assert after(0.0) == pytest.approx(after(5.0))
@@ -82,16 +91,16 @@ def test_the_written_out_derivatives_are_those_of_the_loss(spread: float) -> Non
     settings = PPOSettings(epochs=1, target_kl=0.0, max_gradient=1e9, entropy=0.3)
     mean, value, log_std = (nn.Parameter(x) for x in (torch.randn(8, 5, 2), torch.randn(8, 5), torch.zeros(2)))
     action = torch.randn(8, 5, 2)
-    old = gaussian_log_prob(action, mean, log_std).detach() + spread * torch.randn(8, 5)
+    old = Gaussian().log_prob(action, mean, log_std).detach() + spread * torch.randn(8, 5)
     advantage, target, valid = torch.randn(8, 5), torch.randn(8, 5), torch.rand(8, 5) < 0.7
-    ratio = torch.exp(gaussian_log_prob(action, mean, log_std) - old)
+    ratio = torch.exp(Gaussian().log_prob(action, mean, log_std) - old)
     surrogate = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)[valid].mean()
     loss = -surrogate + ((value - target) ** 2)[valid].mean() - 0.3 * log_std.sum()
     expected = torch.autograd.grad(loss, [mean, log_std, value])
 
-    optimiser = PPO([mean, log_std], [value], settings)
-    batch = Batch(mean * 1, value * 1, action, old, advantage, target, valid)
-    metrics = optimiser.update(lambda: iter([batch]), lambda: log_std)
+    optimiser = PPO([mean, log_std], [value], Gaussian(), settings)
+    batch = Batch(mean * 1, log_std * 1, value * 1, action, old, advantage, target, valid)
+    metrics = optimiser.update(lambda: iter([batch]))
     for parameter, gradient in zip((mean, log_std, value), expected, strict=True):
         assert parameter.grad is not None and torch.allclose(parameter.grad, gradient, atol=1e-6)
     assert metrics["policy_loss"] == pytest.approx(-float(surrogate.detach()), abs=1e-5)

@@ -23,9 +23,10 @@ from export.exporter import FORBIDDEN, ExportError, make_bundle, operators, writ
 from export.parity import BATCH, LONG, ROLLOUTS, TOLERANCE
 from export.verify import VerifyReport, hidden_nan, verify
 from hardware_io.bundle import Bundle, BundleError, read_bundle, write_bundle
+from hardware_io.interface import Interface
 from hardware_io.runtime import open_session
 from hardware_io.spec import RobotSpec
-from sim.dynamics import DynamicsRange
+from sim.family import RobotFamily
 from sim.tasks import make_task
 
 TASK = {"name": "swing_up", "duration": 2.0}
@@ -49,10 +50,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def interface(spec: RobotSpec) -> Interface:
+    return RobotFamily(spec, "swing_up").interface
+
+
 def fresh(name: str, spec: RobotSpec, seed: int = 0) -> MetaLearner:
     """A learner with the statistics and the firm commands of a trained one."""
     torch.manual_seed(seed)
-    learner = make_learner(name, spec, DynamicsRange.of(spec), "test", {})
+    learner = make_learner(name, interface(spec), "test", {})
     for key, value in learner.state_dict().items():
         if key.endswith("normaliser.mean"):
             value.uniform_(-0.5, 0.5)
@@ -159,7 +164,7 @@ def test_a_fused_recurrent_layer_is_refused(pendulum: RobotSpec) -> None:
             memory = self.fused(inputs[None], memory[None].contiguous())[0][0]
             return self.head(torch.cat([inputs, memory], dim=-1)), memory
 
-    learner = Fused(pendulum, DynamicsRange.of(pendulum), RL2Settings(memory=8))
+    learner = Fused(interface(pendulum), RL2Settings(memory=8))
     learner.fused = nn.GRU(learner.input_size, 8)
     with pytest.raises(ExportError, match=r"graph of rl2: holds GRU; allowed: operators without"):
         make_bundle(learner, pendulum, TASK, "rl2", {})
@@ -170,7 +175,7 @@ def test_a_learner_that_branches_on_its_inputs_is_refused_by_name(pendulum: Robo
         def think(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
             return super().think(inputs if float(inputs.sum()) > 0 else -inputs, memory)
 
-    learner = Moody(pendulum, DynamicsRange.of(pendulum), RL2Settings(memory=8))
+    learner = Moody(interface(pendulum), RL2Settings(memory=8))
     with pytest.raises(ExportError, match=r"^Moody\.act cannot become a graph: .*data-dependent") as error:
         make_bundle(learner, pendulum, TASK, "rl2", {})
     assert "\n" not in str(error.value)
@@ -254,7 +259,7 @@ def test_verify_on_the_command_line(small: Exported, pump_file: Path, capsys: py
 @pytest.mark.usefixtures("short")
 def test_export_and_verify_a_run_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    config = TrainConfig("simple_pendulum", Named("swing_up", {"duration": 1.0}), Named("domain_randomised"), seed=3)
+    config = TrainConfig(Named("domain_randomised"), "simple_pendulum", Named("swing_up", {"duration": 1.0}), seed=3)
     Trainer(config, run).save()
     assert cli.main(["export", str(run)]) == 0
     said = capsys.readouterr()

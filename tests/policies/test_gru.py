@@ -38,12 +38,13 @@ def test_unroll_is_step_after_step() -> None:
     torch.manual_seed(2)
     memory = Memory(4, 6)
     inputs, hidden = torch.randn(3, 9, 4), torch.randn(3, 6)
-    states = memory.unroll(inputs, hidden)
+    states, last = memory.unroll(inputs, hidden, torch.ones(3, 9))
     for t in range(9):
-        hidden = memory.step(inputs[:, t], hidden)
+        hidden, _ = memory.step(inputs[:, t], hidden)
         assert torch.allclose(states[:, t], hidden, atol=1e-6)
+    assert torch.equal(last, states[:, -1])
 
 
 def test_nan_is_not_hidden() -> None:
     memory = Memory(2, 3)
-    assert torch.isnan(memory.step(torch.tensor([[float("nan"), 0.0]]), torch.zeros(1, 3))).all()
+    assert torch.isnan(memory.step(torch.tensor([[float("nan"), 0.0]]), torch.zeros(1, 3))[0]).all()

@@ -10,6 +10,7 @@ import pytest
 from hardware_io.config import ConfigError
 from hardware_io.spec import RobotSpec
 from sim.batch_env import BatchEnv
+from sim.family import RobotFamily
 from sim.tasks import make_task
 from sim.vector_env import VectorEnv, WorkerError
 
@@ -18,7 +19,7 @@ LANES, STEPS = 8, 12
 
 @pytest.fixture(scope="module")
 def shared(pendulum: RobotSpec) -> Iterator[VectorEnv]:
-    with VectorEnv(pendulum, "swing_up", LANES, workers=2, groups=2) as envs:
+    with VectorEnv(RobotFamily(pendulum, "swing_up"), LANES, workers=2, groups=2) as envs:
         yield envs
 
 
@@ -28,7 +29,7 @@ def commands(seed: int = 3) -> np.ndarray:
 
 def rollout(envs: VectorEnv, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Observations (STEPS+1, N, O) and rewards (STEPS, N) of one rollout on the robots of that seed."""
-    envs.begin_trial(envs.ranges.sample(LANES, np.random.default_rng(seed)))
+    envs.begin_trial(envs.family.sample(LANES, np.random.default_rng(seed)))
     seen, gained = [envs.begin_rollout((*seed, 0), 0.5).copy()], []
     for command in commands():
         observation, reward, _ = envs.step(command)
@@ -42,13 +43,13 @@ def test_two_runs_with_one_seed_are_identical(shared: VectorEnv, pendulum: Robot
     assert not np.array_equal(first[0], rollout(shared, (6,))[0])
     again = rollout(shared, (5,))
     assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
-    with VectorEnv(pendulum, "swing_up", LANES, workers=2, groups=2) as other:
+    with VectorEnv(RobotFamily(pendulum, "swing_up"), LANES, workers=2, groups=2) as other:
         assert np.array_equal(first[0], rollout(other, (5,))[0])
 
 
 def test_every_lane_is_the_one_that_a_batch_in_this_process_gives(shared: VectorEnv, pendulum: RobotSpec) -> None:
     seen, gained = rollout(shared, (5,))
-    dynamics = shared.ranges.sample(LANES, np.random.default_rng((5,)))
+    dynamics = shared.family.sample(LANES, np.random.default_rng((5,)))
     for first in range(0, LANES, 2):  # blocks of two lanes: groups x workers
         where = slice(first, first + 2)
         env = BatchEnv(pendulum, make_task("swing_up", pendulum), 2)
@@ -62,7 +63,7 @@ def test_every_lane_is_the_one_that_a_batch_in_this_process_gives(shared: Vector
 
 def test_groups_can_be_in_flight_together_and_come_back_in_order(shared: VectorEnv) -> None:
     seen, gained = rollout(shared, (5,))
-    shared.begin_trial(shared.ranges.sample(LANES, np.random.default_rng((5,))))
+    shared.begin_trial(shared.family.sample(LANES, np.random.default_rng((5,))))
     shared.begin_rollout((5, 0), 0.5)
     order = commands()
     shared.send(0, order[0][shared.slices[0]])
@@ -77,7 +78,7 @@ def test_groups_can_be_in_flight_together_and_come_back_in_order(shared: VectorE
 
 
 def test_a_rollout_that_ends_is_reported_and_a_new_one_begins(shared: VectorEnv) -> None:
-    dynamics = np.tile(shared.ranges.nominal, (LANES, 1))
+    dynamics = np.tile(shared.family.interface.nominal, (LANES, 1))
     shared.begin_trial(dynamics)
     shared.begin_rollout((1,), 0.0)
     ended = np.zeros(LANES, bool)
@@ -93,7 +94,7 @@ def test_a_rollout_that_ends_is_reported_and_a_new_one_begins(shared: VectorEnv)
 
 @pytest.mark.parametrize("how", ["step", "begin_rollout", "begin_trial"])
 def test_a_worker_that_dies_is_named(pendulum: RobotSpec, how: str) -> None:
-    with VectorEnv(pendulum, "swing_up", 4, workers=2, groups=1) as envs:
+    with VectorEnv(RobotFamily(pendulum, "swing_up"), 4, workers=2, groups=1) as envs:
         envs.begin_rollout((0,))
         envs._processes[1].kill()
         envs._processes[1].join()
@@ -110,7 +111,7 @@ def test_a_worker_that_dies_is_named(pendulum: RobotSpec, how: str) -> None:
 
 def test_an_error_in_a_worker_arrives_with_its_traceback(pendulum: RobotSpec) -> None:
     with (
-        VectorEnv(pendulum, "swing_up", 2, workers=1, groups=1) as envs,
+        VectorEnv(RobotFamily(pendulum, "swing_up"), 2, workers=1, groups=1) as envs,
         pytest.raises(WorkerError, match=r"(?s)worker 0 failed.*Traceback.*set_dynamics"),
     ):
         envs.begin_trial(np.zeros((2, 3)))
@@ -118,11 +119,11 @@ def test_an_error_in_a_worker_arrives_with_its_traceback(pendulum: RobotSpec) ->
 
 def test_lanes_must_divide(pendulum: RobotSpec) -> None:
     with pytest.raises(ConfigError, match=r"lanes: got 9; allowed: a multiple of workers x groups = 4"):
-        VectorEnv(pendulum, "swing_up", 9, workers=2, groups=2)
+        VectorEnv(RobotFamily(pendulum, "swing_up"), 9, workers=2, groups=2)
 
 
 def test_closing_ends_the_workers_and_can_be_done_twice(pendulum: RobotSpec) -> None:
-    envs = VectorEnv(pendulum, "swing_up", 2, workers=1, groups=1)
+    envs = VectorEnv(RobotFamily(pendulum, "swing_up"), 2, workers=1, groups=1)
     process = envs._processes[0]
     envs.close()
     envs.close()
