@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -153,6 +155,58 @@ def test_a_robot_that_hangs_is_noticed_and_its_late_answers_are_dropped(pendulum
     driver.poll()
     driver.read(PATIENCE)
     assert driver.ignored == {"stale": 3}
+    driver.stop()
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a pseudo-terminal, as file descriptors: what a computer writes into the second, the first reads."""
+    ends = pty.openpty()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_a_pause_of_this_process_while_it_sends_is_no_blocked_bus(
+    pendulum: RobotSpec, terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = pytest.importorskip("serial")
+    adapter, computer = terminal
+    driver = CanMit(pendulum, VirtualClock(), channel=os.ttyname(computer))
+    driver.open()
+    clock = VirtualClock()  # of the serial port's time-outs, on which every look takes 0.1 ms
+
+    def look() -> float:
+        clock.sleep_until(clock.now() + 1e-4)
+        return clock.now()
+
+    class PausedOnceWritten:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def write(self, file: int, data: bytes) -> int:
+            count = os.write(file, data)
+            clock.sleep_until(clock.now() + 0.1)
+            return count
+
+    monkeypatch.setattr(serial.serialutil.Timeout, "TIME", staticmethod(look))
+    monkeypatch.setattr(serial.serialposix, "os", PausedOnceWritten())
+    driver.poll()
+    assert clock.now() > 0.1 and os.read(adapter, 4096).endswith(f"t0018{EXIT.hex().upper()}\r".encode())
+    driver.stop()
+
+
+def test_a_blocked_bus_is_an_error(pendulum: RobotSpec, terminal: tuple[int, int]) -> None:
+    pytest.importorskip("serial")
+    computer = terminal[1]
+    driver = CanMit(pendulum, MonotonicClock(), channel=os.ttyname(computer))
+    driver.open()
+    os.set_blocking(computer, False)
+    with pytest.raises(BlockingIOError):
+        while True:  # nobody reads at the other end
+            os.write(computer, b"\r" * 4096)
+    with pytest.raises(DriverError, match=r"joint shoulder \(motor 1\) cannot be sent to: .*check the adapter"):
+        driver.poll()
     driver.stop()
 
 
