@@ -21,9 +21,9 @@ from hardware_io.mit_protocol import ENTER, EXIT, MotorCodec, MotorCommand, Moto
 from hardware_io.spec import Joint, RobotSpec
 from hardware_io.state import DriverError, JointCommand, JointState, StaleState
 
-# s, then the bus counts as blocked. A serial port looks at its time-out after writing, so that a pause of our own process
-# counts as well, although the frame is out: this is longer than what the loop's watchdog forgives (five deadlines of at
-# most 20 ms, where a robot sets no other). A robot on a blocked bus is stopped by its motors' own watchdog, after 25 ms.
+# s, then the bus counts as blocked. A serial port looks at its time-out after writing, so that a pause of our own
+# process counts, too, although the frame is out: hence longer than what the loop's watchdog forgives (five deadlines of
+# at most 20 ms, where a robot sets no other). On a blocked bus the motors' own watchdog stops a robot, after 25 ms.
 SEND_TIMEOUT = 0.2
 ENABLE_TIMEOUT = 0.2  # s, for every motor to answer
 STOP_DAMPING = 0.1  # s that a stop damps before it disables
