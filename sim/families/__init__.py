@@ -6,6 +6,8 @@ a function that makes a Gymnasium environment from a task (`sim/families/factory
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
@@ -45,6 +47,8 @@ def find(name: str, source: str) -> Callable[..., Any]:
     module, _, attribute = ":".join(FAMILIES[name]).partition(":") if name in FAMILIES else name.partition(":")
     if not module or not attribute:
         raise ConfigError(source, "family.name", name, f"one of {', '.join(FAMILIES)}, or module:attribute")
+    if os.getcwd() not in sys.path:  # a console script does not look there, where anybody's code is
+        sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), attribute, None)
     except Exception as error:  # anybody's code may fail in any way when it is imported

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from hardware_io.state import Array
 from sim.families.tabular import TabularBlock, TabularSettings, unpack
 
-# The paper does not say from which prior PSRL starts. A mean reward of 0 meets its returns (138 for 10 episodes, 409 for
-# 25); with the mean that processes really have, 1, untried actions attract more and it gets less: 134 and 404.
+# Of the mean rewards. From 0, PSRL has the paper's returns (138 for 10 episodes, 408 for 25). From 1, what they really
+# are on average, untried actions attract more and it gets less (134 and 404).
 PRIOR_MEAN = 0.0
 
 
