@@ -180,7 +180,7 @@ class FactoryBlock:
                 self._show(lane, observation)
             except Exception as error:
                 raise self._error(lane, error) from error
-        return self._observation.copy()
+        return self._finite()
 
     def step(self, command: Array) -> NDArray[np.float32]:
         """One step under commands (n, A). Raises TaskError."""
@@ -192,13 +192,11 @@ class FactoryBlock:
                 observation, reward, terminated, truncated, _ = self._envs[lane].step(actions[lane])
                 self.reward[lane], self.terminated[lane] = reward, terminated
                 self._show(lane, observation)
-                if not np.isfinite(self.reward[lane]):
-                    raise ValueError(f"its reward is {reward}")
                 if truncated and not terminated and self._steps < self.family.steps:
                     raise ValueError(f"it truncates its rollout here; set horizon to {self._steps} or less")
             except Exception as error:
                 raise self._error(lane, error) from error
-        return self._observation.copy()
+        return self._finite()
 
     def close(self) -> None:
         """Close the environments. Idempotent."""
@@ -232,8 +230,15 @@ class FactoryBlock:
         if flat.shape != self._observation[lane].shape:
             raise ValueError(f"its observation has {flat.size} entries; allowed: {self._observation.shape[1]}")
         self._observation[lane] = flat
-        if not np.isfinite(self._observation[lane]).all():  # as float32
-            raise ValueError(f"its observation is {flat.tolist()}; allowed: finite numbers")
+
+    def _finite(self) -> NDArray[np.float32]:
+        """A copy of the observations, when they and the rewards are finite numbers."""
+        for name, values in (("observation", self._observation), ("reward", self.reward[:, None])):
+            finite = np.isfinite(values).all(axis=1)
+            if not finite.all():
+                lane = int(np.argmin(finite))
+                raise self._error(lane, ValueError(f"its {name} is {values[lane].tolist()}; allowed: finite float32"))
+        return self._observation.copy()
 
     def _error(self, lane: int, error: Exception) -> TaskError:
         when = f"step {self._steps}" if self._steps else "reset"
