@@ -19,7 +19,11 @@ from hardware_io.interface import Interface
 
 META_LEARNERS = {  # name → (module, class)
     "rl2": ("adapt.rl2", "RL2"),
+    "ntm": ("adapt.ntm", "NTM"),
+    "mann": ("adapt.mann", "MANN"),
+    "ppo": ("adapt.nominal", "Nominal"),
     "domain_randomised": ("adapt.domain_randomised", "DomainRandomised"),
+    "domain_randomised_memory": ("adapt.recurrent", "Recurrent"),
     "oracle": ("adapt.oracle", "Oracle"),
 }
 
@@ -29,6 +33,7 @@ class MetaLearner(nn.Module, ABC):
 
     Settings: type  # dataclass of the learner's own settings
     kept: Tensor  # (F,) bool: what is carried from rollout to rollout; the rest returns to its initial value
+    randomised = True  # whether it is trained on random tasks; if not, on the nominal one
     in_graph = True  # whether the fast state changes inside the graph; if not, `adapt` changes it between rollouts
 
     @abstractmethod

@@ -28,11 +28,13 @@ class MemoryBased(ActorCritic):
     """Base of learners that differ in their `MemoryModule` alone, whose inputs are as wide as `input_size` says."""
 
     memory: MemoryModule
+    carried = True  # from rollout to rollout
 
     def __init__(self, interface: Interface, settings: MemoryBasedSettings, memory: MemoryModule) -> None:
         self._reads, self._shared = memory.reads, settings.critic_reads_memory
         super().__init__(interface, settings, memory=memory.size)
         self.memory = memory
+        self.kept &= self.carried
         self.finish_setup()
 
     def policy_input_size(self) -> int:
@@ -60,6 +62,8 @@ class MemoryBased(ActorCritic):
     def read_through(self, inputs: Tensor, memory: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         reads = []
         for k in range(inputs.shape[1]):
+            if k > 0 and not self.carried:
+                memory = self.memory.initial(len(memory))
             read, memory = self.memory.unroll(inputs[:, k], memory, valid[:, k])
             reads.append(read)
         return torch.cat([inputs, torch.stack(reads, dim=1)], dim=-1), memory

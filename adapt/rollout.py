@@ -77,10 +77,19 @@ def rollout(
 
 
 def begin_trial(
-    envs: VectorEnv, learner: MetaLearner, copies: int, rng: np.random.Generator, split: str = "train"
+    envs: VectorEnv,
+    learner: MetaLearner,
+    copies: int,
+    rng: np.random.Generator,
+    split: str = "train",
+    randomised: bool = True,
 ) -> Tensor:
-    """New tasks, each on `copies` lanes, and the initial fast state (B, F); only a privileged learner reads them."""
-    robots = envs.family.sample(envs.lanes // copies, rng, split)
+    """Tasks for the lanes, each on `copies` of them, and the initial fast state (B, F).
+
+    Random tasks of a split, or the nominal one; only a privileged learner reads their hidden parameters.
+    """
+    count, family = envs.lanes // copies, envs.family
+    robots = family.sample(count, rng, split) if randomised else np.tile(family.interface.nominal, (count, 1))
     envs.begin_trial(np.repeat(robots, copies, axis=0))
     return learner.fast0(len(robots), torch.tensor(robots, dtype=torch.float32, device=learner.kept.device))
 

@@ -147,7 +147,7 @@ class Trainer:
         rng = np.random.default_rng((config.seed, DYNAMICS, iteration))
         begun = time.perf_counter()
         seed = (config.seed, TRAINING, iteration)
-        fast = begin_trial(self.envs, learner, config.copies, rng)
+        fast = begin_trial(self.envs, learner, config.copies, rng, randomised=learner.randomised)
         support: list[Episodes] = []
         if config.support:
             for index in range(config.adaptations):

@@ -59,6 +59,7 @@ def test_the_table() -> None:
         "task": {"name": "pop"},
         "robots": 8,
         "rollouts": (0, 1),
+        "rollouts_an_adaptation": {"rl2": 1},
         "splits": {"train": split, "outside": split},
     }
     lines = table(result).splitlines()
