@@ -1,15 +1,19 @@
 """Many walking robots in PyBullet, and the block of tasks around them.
 
-Torques are held over a policy period, so Bullet does its substeps by itself: one call each to command and to step, and
-few to read, a lane and policy period. `n` robots, `J` joints of which `A` have motors.
+The state is read once a policy step and not every substep. `n` robots, `J` joints of which `A` have motors.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from abc import ABC, abstractmethod
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware_io.state import Array
 from sim.bullet import pybullet
-from sim.families.mjcf import Model
+from sim.families.mjcf import Link, Model
+from sim.world import quaternion
 
 GRAVITY = 9.81  # m/s²
 PERIOD = 0.05  # s, 5 frames of 0.01 s in Gymnasium's HalfCheetah and Ant
@@ -22,21 +26,22 @@ FASTEST = 90.0  # m/s or rad/s: Bullet cuts velocities off at 100, so whoever is
 class Walkers:
     """`lanes` robots on flat ground, all at the origin of a world: they do not touch each other."""
 
-    def __init__(self, model: Model, motors: tuple[str, ...], lanes: int, substeps: int) -> None:
-        self.model, self.lanes, self.joints = model, lanes, len(model.links)
-        self.motors = [model.joints.index(name) for name in motors]
+    def __init__(self, model: Model, lanes: int, substeps: int) -> None:
+        self.model, self.lanes, self.joints, self.substeps = model, lanes, len(model.links), substeps
+        self.motors = [model.joints.index(name) for name in model.gear]
         self.position, self.velocity = np.zeros((lanes, self.joints)), np.zeros((lanes, self.joints))  # (n, J)
         # Of a base that floats, (n, 13): position m, quaternion xyzw, velocity m/s, angular velocity rad/s in the world
         self.base = np.zeros((lanes, 13))
         self._worlds: list[tuple[int, list[int], int]] = []  # client, bodies, saved state
         for first in range(0, lanes, ROBOTS_PER_WORLD):
-            self._worlds.append(self._build(min(ROBOTS_PER_WORLD, lanes - first), substeps))
+            self._worlds.append(self._build(min(ROBOTS_PER_WORLD, lanes - first)))
 
-    def _build(self, robots: int, substeps: int) -> tuple[int, list[int], int]:
+    def _build(self, robots: int) -> tuple[int, list[int], int]:
         client = pybullet.connect(pybullet.DIRECT)
         pybullet.setGravity(0, 0, -GRAVITY, physicsClientId=client)
+        # Not `numSubSteps`: Bullet computes the damping of joints once a call, and over a policy step that explodes.
         pybullet.setPhysicsEngineParameter(
-            fixedTimeStep=PERIOD, numSubSteps=substeps, numSolverIterations=SOLVER_ITERATIONS, physicsClientId=client
+            fixedTimeStep=PERIOD / self.substeps, numSolverIterations=SOLVER_ITERATIONS, physicsClientId=client
         )
         plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
         ground = pybullet.createMultiBody(0, plane, physicsClientId=client)
@@ -70,7 +75,12 @@ class Walkers:
         for index, link, moments in everything:
             pybullet.setCollisionFilterGroupMask(body, index, ROBOT, GROUND, physicsClientId=client)
             pybullet.changeDynamics(
-                body, index, linearDamping=0, angularDamping=0, lateralFriction=FRICTION, physicsClientId=client
+                body,
+                index,
+                linearDamping=0,
+                angularDamping=0,
+                lateralFriction=self.model.friction,
+                physicsClientId=client,
             )
             # Calls of their own: beside the keys above Bullet ignores a joint's damping and sets the inertia to zero.
             pybullet.changeDynamics(
@@ -82,3 +92,160 @@ class Walkers:
         for joint in range(self.joints):  # Bullet's default motor would hold it
             pybullet.setJointMotorControl2(body, joint, pybullet.VELOCITY_CONTROL, force=0, physicsClientId=client)
         return int(body)
+
+    def place(self, position: Array, velocity: Array, base: Array) -> None:
+        """Begin anew at joints (n, J) rad or m and their velocities, and at bases (n, 13).
+
+        The worlds are put back to when they were built, because what Bullet remembers of old contacts would make a
+        rollout depend on those before it.
+        """
+        for client, _, state in self._worlds:
+            pybullet.restoreState(state, physicsClientId=client)
+        self.position[...], self.velocity[...], self.base[...] = position, velocity, base
+        for lane in range(self.lanes):
+            self._put(lane)
+
+    def replace(self, lane: int, position: Array, base: Array) -> None:
+        """Put one robot to rest at joints (J,) and base (13,), in the middle of a rollout."""
+        self.position[lane], self.velocity[lane], self.base[lane] = position, 0.0, base
+        self._put(lane)
+
+    def _put(self, lane: int) -> None:
+        client, bodies, _ = self._worlds[lane // ROBOTS_PER_WORLD]
+        body = bodies[lane % ROBOTS_PER_WORLD]
+        if self.model.base is not None:
+            base = self.base[lane].tolist()
+            pybullet.resetBasePositionAndOrientation(body, base[:3], base[3:7], physicsClientId=client)
+            pybullet.resetBaseVelocity(body, base[7:10], base[10:], physicsClientId=client)
+        for joint, (q, v) in enumerate(zip(self.position[lane].tolist(), self.velocity[lane].tolist(), strict=True)):
+            pybullet.resetJointState(body, joint, q, v, physicsClientId=client)
+
+    def advance(self, torque: Array) -> None:
+        """One policy period under torques (n, A) N·m; then `position`, `velocity` and `base` are read."""
+        command, step, read = pybullet.setJointMotorControlArray, pybullet.stepSimulation, pybullet.getJointStates
+        pose, speed = pybullet.getBasePositionAndOrientation, pybullet.getBaseVelocity
+        mode, motors, joints, floats = pybullet.TORQUE_CONTROL, self.motors, range(self.joints), self.model.base
+        torques, lane = torque.tolist(), 0
+        q, v, base = [], [], []
+        for client, bodies, _ in self._worlds:
+            members = list(zip(bodies, torques[lane : lane + len(bodies)], strict=True))
+            lane += len(bodies)
+            for _ in range(self.substeps):
+                for body, forces in members:
+                    command(body, motors, mode, forces=forces, physicsClientId=client)
+                step(client)
+            for body in bodies:
+                states = read(body, joints, client)
+                q.append([state[0] for state in states])
+                v.append([state[1] for state in states])
+                if floats is not None:
+                    (position, orientation), (linear, angular) = pose(body, client), speed(body, client)
+                    base.append(position + orientation + linear + angular)
+        self.position[...], self.velocity[...] = q, v
+        if floats is not None:
+            self.base[...] = base
+
+    def close(self) -> None:
+        """Free the worlds. Idempotent."""
+        while self._worlds:
+            pybullet.disconnect(self._worlds.pop()[0])
+
+
+def _principal(inertia: Array) -> tuple[list[float], list[float]]:
+    """Principal moments (3,) of an inertia (3, 3) and the orientation xyzw of their axes."""
+    moments, frame = np.linalg.eigh(inertia)
+    frame[:, 0] *= np.linalg.det(frame)  # a rotation, not a reflection
+    return moments.tolist(), quaternion(frame).tolist()
+
+
+def _shape(client: int, link: Link) -> int:
+    """The collision shape of a link, -1: none."""
+    if not link.capsules:
+        return -1
+    sphere, capsule = pybullet.GEOM_SPHERE, pybullet.GEOM_CAPSULE
+    return int(
+        pybullet.createCollisionShapeArray(
+            shapeTypes=[capsule if part.length else sphere for part in link.capsules],
+            radii=[part.radius for part in link.capsules],
+            lengths=[part.length for part in link.capsules],
+            collisionFramePositions=[part.centre.tolist() for part in link.capsules],
+            collisionFrameOrientations=[quaternion(part.rotation).tolist() for part in link.capsules],
+            physicsClientId=client,
+        )
+    )
+
+
+class Locomotion(ABC):
+    """`n` walking robots with a task each, in batched numpy around Bullet. A task's hidden parameters are (P,)."""
+
+    standing: tuple[Array, Array]  # joints (J,) and base (13,) of a robot that stands
+
+    def __init__(self, model: Model, lanes: int, substeps: int, nominal: tuple[float, ...]) -> None:
+        """`nominal` parameters (P,)."""
+        self.walkers = Walkers(model, lanes, substeps)
+        self.limit = np.array(list(model.gear.values()))  # (A,) N·m
+        self.dynamics = np.tile(nominal, (lanes, 1))  # (n, P)
+        self.reward, self.terminated = np.zeros(lanes), np.zeros(lanes, bool)
+        self.lost = 0  # rollouts that ended because the simulation of a robot had failed
+        self.rng = np.random.default_rng(0)
+
+    def set_dynamics(self, dynamics: Array) -> None:
+        """Begin a trial: tasks with hidden parameters (n, P)."""
+        self.dynamics[...] = dynamics
+
+    def reset(self, rng: np.random.Generator, anywhere: float = 0.0) -> NDArray[np.float32]:
+        """Begin a rollout near the standing pose, `anywhere` makes no difference; returns observations (n, O)."""
+        self.rng = rng
+        self.walkers.place(*self.start(rng))
+        self.reward[...] = 0
+        self.terminated[...] = False
+        return self.observe()
+
+    def step(self, command: Array) -> NDArray[np.float32]:
+        """One policy period under torques (n, A) N·m, clipped to what the motors give; returns observations (n, O).
+
+        A robot whose rollout has ended goes on without torque. One whose state is not finite or absurdly fast ends its
+        rollout with reward 0 and is put back to where robots stand.
+        """
+        share = np.clip(command / self.limit, -1.0, 1.0)
+        share[self.terminated] = 0.0
+        before = self.where().copy()
+        self.walkers.advance(share * self.limit)
+        lost = self._lost()
+        for lane in np.flatnonzero(lost):
+            self.walkers.replace(int(lane), self.standing[0], self.standing[1])
+        self.lost += int((lost & ~self.terminated).sum())
+        ended = self.terminated | lost
+        self.reward[...] = np.where(ended, 0.0, self.score(share, (self.where() - before) / PERIOD))
+        self.terminated[...] = ended | self.fallen()
+        return self.observe()
+
+    def close(self) -> None:
+        """Free the Bullet worlds. Idempotent."""
+        self.walkers.close()
+
+    def _lost(self) -> NDArray[np.bool_]:
+        state = np.concatenate([self.walkers.position, self.walkers.base[:, :7]], axis=1)
+        speed = np.concatenate([self.walkers.velocity, self.walkers.base[:, 7:]], axis=1)
+        with np.errstate(invalid="ignore"):
+            return ~(np.isfinite(state).all(axis=1) & (np.abs(speed) < FASTEST).all(axis=1))
+
+    @abstractmethod
+    def start(self, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Joints and their velocities (n, J) and bases (n, 13) at the start of a rollout."""
+
+    @abstractmethod
+    def where(self) -> Array:
+        """The way that the robots have come, (n, D) m."""
+
+    @abstractmethod
+    def score(self, share: Array, velocity: Array) -> Array:
+        """Rewards (n,) for torques as shares of their limits (n, A) and mean velocities of the step, (n, D) m/s."""
+
+    @abstractmethod
+    def fallen(self) -> NDArray[np.bool_]:
+        """Whether rollouts end here, (n,)."""
+
+    @abstractmethod
+    def observe(self) -> NDArray[np.float32]:
+        """Observations (n, O)."""

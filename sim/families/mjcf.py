@@ -1,10 +1,10 @@
 """The walking robots whose MJCF files come with PyBullet, as arrays, with bodies merged that no joint moves.
 
-Bullet's own importer gives every joint two links and every fixed body another one. The robots then cost twice as much
-a substep as with one link a joint, and the imported half-cheetah does not repeat itself from one world to the next.
-From its importer we keep what its robots weigh: 1000 kg/m³ whatever the file says, or the mass that a body names;
-the powers that pybullet_envs gives to their joints fit no other masses. Springs and rotor inertias (`stiffness`,
-`armature`) Bullet does not have. `L` links.
+Bullet's own importer gives every joint two links and every fixed body another one, which costs twice as much a substep
+as one link a joint, leaves out densities, dampings, rotor inertias and the total mass, and makes half-cheetahs that do
+not repeat themselves from one world to the next. Here all of these are as in the file. Missing are the springs of
+joints (`stiffness`), which Bullet does not have. Its links have no rotors either: `armature` is added to the inertia of
+the link about the axis of its joint, which is exact at the first joint only. `L` links.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 import os
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pybullet_data
 
 from hardware_io.state import Array
 
-DENSITY = 1000.0  # kg/m³
+DENSITY = 1000.0  # kg/m³, where the file names none
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,18 @@ class Capsule:
     rotation: Array  # (3, 3); its axis is the third column
     radius: float  # m
     length: float  # m, of the cylinder between the caps
+    density: float  # kg/m³
 
     @property
     def mass(self) -> float:
         """kg"""
-        return DENSITY * math.pi * self.radius**2 * (self.length + 4 / 3 * self.radius)
+        return self.density * math.pi * self.radius**2 * (self.length + 4 / 3 * self.radius)
 
     @property
     def inertia(self) -> Array:
         """(3, 3) kg·m² about its centre, in the frame of its link."""
         r, h = self.radius, self.length
-        rod, ball = DENSITY * math.pi * r**2 * h, DENSITY * 4 / 3 * math.pi * r**3
+        rod, ball = self.density * math.pi * r**2 * h, self.density * 4 / 3 * math.pi * r**3
         along = rod * r**2 / 2 + ball * 0.4 * r**2
         # Two half balls whose centres of mass are 3/8 r beyond the ends of the cylinder.
         across = rod * (r**2 / 4 + h**2 / 12) + ball * (0.4 * r**2 + h**2 / 4 + 3 / 8 * h * r)
@@ -58,7 +59,7 @@ class Link:
     axis: Array = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))
     limits: tuple[float, float] | None = None  # rad or m
     damping: float = 0.0  # N·m·s/rad
-    mass: float | None = None  # kg, where the file names it
+    armature: float = 0.0  # kg·m², of the rotor
     capsules: list[Capsule] = field(default_factory=list)
 
     def inertial(self) -> tuple[float, Array, Array]:
@@ -71,8 +72,7 @@ class Link:
         inertia = np.zeros((3, 3))
         for capsule, mass, arm in zip(self.capsules, masses, centres - centre, strict=True):
             inertia += capsule.inertia + mass * (arm @ arm * np.eye(3) - np.outer(arm, arm))
-        mass = masses.sum() if self.mass is None else self.mass
-        return float(mass), centre, inertia * (mass / masses.sum())
+        return float(masses.sum()), centre, inertia + self.armature * np.outer(self.axis, self.axis)
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ class Model:
 
     base: Link | None
     links: tuple[Link, ...]  # (L,), each after its parent
+    friction: float  # of its geoms, 1
+    gear: dict[str, float]  # joint with a motor → N·m at most, in the order of the joints
 
     @property
     def joints(self) -> tuple[str, ...]:
@@ -91,63 +93,83 @@ class Model:
 def read(name: str) -> Model:
     """The robot of `pybullet_data/mjcf/<name>.xml`."""
     root = ElementTree.parse(os.path.join(pybullet_data.getDataPath(), "mjcf", f"{name}.xml")).getroot()
-    compiler, body, default = root.find("compiler"), root.find("worldbody/body"), root.find("default/joint")
-    if compiler is None or body is None or default is None:
-        raise ValueError(f"{name}.xml: needs a compiler, a body and defaults of joints")
-    reader = _Reader(default, math.pi / 180 if compiler.get("angle") == "degree" else 1.0)
-    if body.find("joint") is None:
-        reader.add(body, base := Link(-1, _numbers(body, "pos", np.zeros(3))), -1, np.zeros(3))
-        return Model(base, tuple(reader.links))
-    reader.add(body, None, -1, np.zeros(3))
-    return Model(None, tuple(reader.links))
+    reader = _Reader(root)
+    body = _find(root, "worldbody/body")
+    place = _numbers(body, "pos", np.zeros(3))
+    base = None if body.findall("joint") else Link(-1, place)
+    reader.add(body, base, -1, np.zeros(3) if base else place)
+    links = tuple(reader.links)
+    total = _find(root, "compiler").get("settotalmass")
+    if total is not None:
+        bodies = [link for link in (base, *links) if link is not None]
+        scale = float(total) / sum(capsule.mass for link in bodies for capsule in link.capsules)
+        for link in bodies:
+            link.capsules = [replace(capsule, density=capsule.density * scale) for capsule in link.capsules]
+    gears = {motor.attrib["joint"]: float(motor.attrib["gear"]) for motor in root.findall("actuator/motor")}
+    gear = {link.joint: gears[link.joint] for link in links if link.joint in gears}
+    friction = float(_numbers(_find(root, "default/geom"), "friction", np.ones(1))[0])
+    return Model(base, links, friction, gear)
 
 
 class _Reader:
-    def __init__(self, default: ElementTree.Element, angle: float) -> None:
-        self.default, self.angle = default, angle  # angle: rad a unit of the file
+    """Collects the links of a tree of bodies."""
+
+    def __init__(self, root: ElementTree.Element) -> None:
+        self.joint = _find(root, "default/joint")
+        self.density = float(_find(root, "default/geom").get("density", DENSITY))
+        self.angle = math.pi / 180 if _find(root, "compiler").get("angle") == "degree" else 1.0  # rad a unit
         self.links: list[Link] = []
 
     def add(self, body: ElementTree.Element, link: Link | None, index: int, origin: Array) -> None:
         """Add a body that sits at `origin` in the frame of `link`, and all below it."""
         joints = body.findall("joint")
         for i, joint in enumerate(joints):  # several joints: a chain of links of which the last one is the body
-            link = Link(index, origin if i == 0 else np.zeros(3))
+            link = self._jointed(joint, index, origin if i == 0 else np.zeros(3))
             self.links.append(link)
             index = len(self.links) - 1
-            self._set_joint(link, joint)
         if joints:
             origin = np.zeros(3)
         if link is None:
             raise ValueError("a body without joints hangs in the world")
-        link.capsules += [_capsule(geom, origin) for geom in body.findall("geom")]
-        inertial = body.find("inertial")
-        if inertial is not None:
-            link.mass = float(inertial.attrib["mass"])
+        link.capsules += [self._capsule(geom, origin) for geom in body.findall("geom")]
         for child in body.findall("body"):
             self.add(child, link, index, origin + _numbers(child, "pos", np.zeros(3)))
 
-    def _set_joint(self, link: Link, joint: ElementTree.Element) -> None:
-        link.joint, link.slides = joint.attrib["name"], joint.get("type") == "slide"
-        axis = _numbers(joint, "axis", link.axis)
-        link.axis = axis / np.linalg.norm(axis)
-        link.damping = float(joint.get("damping", self.default.get("damping", "0")))
-        if joint.get("limited", self.default.get("limited")) == "true":
-            low, high = _numbers(joint, "range", np.zeros(2)) * self.angle
-            link.limits = float(low), float(high)
+    def _jointed(self, joint: ElementTree.Element, parent: int, position: Array) -> Link:
+        def value(key: str) -> str:
+            return joint.get(key, self.joint.get(key, "0"))
+
+        axis = _numbers(joint, "axis", np.array([0.0, 0.0, 1.0]))
+        low, high = _numbers(joint, "range", np.zeros(2)) * self.angle
+        return Link(
+            parent=parent,
+            position=position,
+            joint=joint.attrib["name"],
+            slides=joint.get("type") == "slide",
+            axis=axis / np.linalg.norm(axis),
+            limits=(float(low), float(high)) if value("limited") == "true" else None,
+            damping=float(value("damping")),
+            armature=float(value("armature")),
+        )
+
+    def _capsule(self, geom: ElementTree.Element, origin: Array) -> Capsule:
+        radius, *half = _numbers(geom, "size", np.zeros(1))
+        centre, upright, length = origin + _numbers(geom, "pos", np.zeros(3)), np.array([0.0, 0.0, 1.0]), 0.0
+        if geom.get("fromto"):
+            start, end = _numbers(geom, "fromto", np.zeros(6)).reshape(2, 3)
+            centre, length = origin + (start + end) / 2, float(np.linalg.norm(end - start))
+            upright = (end - start) / length
+        elif geom.get("type") == "capsule":
+            turn = _numbers(geom, "axisangle", np.array([0.0, 0.0, 1.0, 0.0]))
+            upright, length = _rotate(upright, turn[:3], turn[3]), 2 * float(half[0])
+        return Capsule(centre, _frame(upright), float(radius), length, self.density)
 
 
-def _capsule(geom: ElementTree.Element, origin: Array) -> Capsule:
-    size = _numbers(geom, "size", np.zeros(1))
-    if geom.get("type") == "sphere":
-        return Capsule(origin + _numbers(geom, "pos", np.zeros(3)), np.eye(3), float(size[0]), 0.0)
-    if geom.get("fromto"):
-        ends = _numbers(geom, "fromto", np.zeros(6)).reshape(2, 3)
-        along, middle = ends[1] - ends[0], ends.mean(axis=0)
-        length = float(np.linalg.norm(along))
-        return Capsule(origin + middle, _frame(along / length), float(size[0]), length)
-    turn = _numbers(geom, "axisangle", np.array([0.0, 0.0, 1.0, 0.0]))
-    upright = _rotate(np.array([0.0, 0.0, 1.0]), turn[:3], turn[3])
-    return Capsule(origin + _numbers(geom, "pos", np.zeros(3)), _frame(upright), float(size[0]), 2 * float(size[1]))
+def _find(root: ElementTree.Element, path: str) -> ElementTree.Element:
+    found = root.find(path)
+    if found is None:
+        raise ValueError(f"a robot in MJCF needs {path}")
+    return found
 
 
 def _numbers(element: ElementTree.Element, key: str, default: Array) -> Array:
