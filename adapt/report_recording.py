@@ -97,13 +97,12 @@ def _title(log: Log) -> str:
 
 
 def _shown(rollouts: Sequence[Rollout]) -> list[tuple[str, str, Rollout]]:
-    """Label, colour and rollout of the first and the last."""
-    if len(rollouts) == 1:
-        return [("rollout 0", AFTER, rollouts[0])]
-    return [
-        ("before: rollout 0", BEFORE, rollouts[0]),
-        (f"after: rollout {len(rollouts) - 1}", AFTER, rollouts[-1]),
-    ]
+    """Label, colour and rollout of the first and the last, but for those that were stopped and then repeated."""
+    *others, last = enumerate(rollouts)
+    kept = [*(pair for pair in others if pair[1].outcome != "stop"), last]
+    if len(kept) == 1:
+        return [(f"rollout {last[0]}", AFTER, last[1])]
+    return [(f"before: rollout {kept[0][0]}", BEFORE, kept[0][1]), (f"after: rollout {last[0]}", AFTER, last[1])]
 
 
 def _values(spec: RobotSpec, source: str) -> dict[int, int]:

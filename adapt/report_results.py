@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from adapt.report_chart import Line, chart, compact, legend, look, number, percent
-from adapt.report_page import Html, Section, charts, table, tiles, yes_no
+from adapt.report_page import Html, Section, charts, note, table, tiles, yes_no
 from hardware_io.config import ConfigError
 from sim.dynamics import DynamicsRange
 from sim.robots import load_robot
@@ -29,6 +29,8 @@ def demo_section(demo: Mapping[str, Any]) -> Section:
     body.append(tiles(_facts(demo, rollouts[adapting[0]] if adapting else [])))
     if rollouts:
         body.append(f"<h3>On one robot</h3>{_rollout_table(rollouts)}")
+    if demo.get("stops"):
+        body.append("".join(note(f"stopped by the loop's watchdogs and begun again: {stop}") for stop in demo["stops"]))
     many = demo.get("lockstep")
     if many:
         body.append(f"<h3>On {number(many['robots'], 0)} more hidden robots, after 0, 1, … rollouts</h3>")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapt.online import Scored, scored, task_of
+from adapt.persistent import PersistentLoop
 from hardware_io.bundle import Bundle, read_bundle
 from hardware_io.clock import MonotonicClock, VirtualClock
 from hardware_io.config import write_atomically
@@ -105,12 +106,12 @@ class TwinProcess:
     channel: str
     pid: int
 
-    def loop(self, bundle: Bundle, recorder: Recorder | None = None) -> ControlLoop:
-        """The loop that runs a file on it, in real time over its serial adapter."""
+    def loop(self, bundle: Bundle, recorder: Recorder | None = None) -> PersistentLoop:
+        """The loop that runs a file on it, in real time over its serial adapter, whatever else the machine does."""
         clock = MonotonicClock()
         driver = make_driver("can_mit", bundle.spec, clock, interface="slcan", channel=self.channel)
         rest = rest_of(bundle.spec, None)
-        return ControlLoop(Policy(bundle), driver, clock, recorder, rest=rest, ask=self.set_right)
+        return PersistentLoop(Policy(bundle), driver, clock, recorder, rest=rest, ask=self.set_right)
 
     def set_right(self, question: str) -> bool:
         """What an operator does who is asked: puts the robot back and says to go on."""
@@ -131,7 +132,10 @@ def twin_process(robot: str, seed: int, split: str = "train") -> Iterator[TwinPr
         yield TwinProcess(line.split()[-1], process.pid)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        process.kill()
+        process.wait()
 
 
 def column(scores: list[TwinScore], name: str, rollouts: int) -> NDArray[np.float64]:

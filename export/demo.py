@@ -10,7 +10,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from adapt.online import Adaptation, Scored, adapt_on_robot, deploy, scored, task_of
+from adapt.persistent import PersistentLoop
 from adapt.report import write_report
 from adapt.run_folder import load_run, read_config
 from adapt.train import Trainer, train_with_bar
@@ -27,9 +28,7 @@ from export.exporter import main as export_main
 from hardware_io.bundle import Bundle, file_digest, read_bundle
 from hardware_io.clock import MonotonicClock
 from hardware_io.config import ConfigError, write_atomically
-from hardware_io.loop import ControlLoop
 from hardware_io.recorder import Recorder
-from hardware_io.run import SAFETY
 from sim.dynamics import DynamicsRange
 from sim.twin import draw_dynamics
 
@@ -38,7 +37,6 @@ CONFIG = ROOT / "configs" / "demo.yaml"
 ZOO = {name: ROOT / "zoo" / f"simple_pendulum_{name}.onnx" for name in ("domain_randomised", "oracle")}
 ROLLOUTS = 3  # on the robot, before the one that judges
 LOCKSTEP_ROBOTS = 16
-ATTEMPTS = 3
 
 
 @dataclass
@@ -72,7 +70,7 @@ def main(argv: list[str]) -> int:
     with watch.stage("export", "2/4 export to one ONNX file, and verify it"):
         bundle = export(folder)
     with watch.stage("robot", f"3/4 adapt on a robot with hidden parameters (MuJoCo twin {seed}, over slcan)"):
-        document = with_patience(lambda: on_the_robot(bundle, folder, seed))
+        document = on_the_robot(bundle, folder, seed)
     with watch.stage("lockstep", f"4/4 the same on {LOCKSTEP_ROBOTS} more hidden robots, in lockstep"):
         document["lockstep"] = many_robots(bundle, seed + 1)
     document["seconds"] = watch.seconds
@@ -101,26 +99,17 @@ def export(folder: Path) -> Bundle:
     return read_bundle(target)
 
 
-def with_patience(attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of an attempt, repeated when a busy machine starves the bus and the robot stops, as it must."""
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return attempt()
-        except SAFETY as error:
-            print(f"stopped: {error}; once more", flush=True)
-    return attempt()
-
-
 def on_the_robot(bundle: Bundle, folder: Path, seed: int) -> dict[str, Any]:
-    """Baseline, oracle, then adaptation, in real time on one twin."""
+    """Baseline, oracle, then adaptation, in real time on one twin; what a busy machine stopped is repeated."""
     spec, task = bundle.spec, task_of(bundle)
     hidden = draw_dynamics(spec, seed)
     rollouts: dict[str, list[Scored]] = {}
+    stops: dict[str, list[str]] = {}
     with twin_process(spec.name, seed) as twin:
         for name, path in ZOO.items():
-            rollouts[name] = one_rollout(path, spec.name, twin, folder / f"{name}.mcap", seed)
+            rollouts[name], stops[name] = one_rollout(path, spec.name, twin, folder / f"{name}.mcap", seed)
             print(f"{name}: {describe(rollouts[name][0])}", flush=True)
-        result = adapt_here(bundle, twin, folder / "rl2.mcap", folder / "policy.onnx")
+        result, stops["rl2"] = adapt_here(bundle, twin, folder / "rl2.mcap", folder / "policy.onnx")
     rollouts["rl2"] = result.rollouts
     if result.accepted:
         deploy(bundle, result, folder / "policy.adapted.onnx")
@@ -132,6 +121,7 @@ def on_the_robot(bundle: Bundle, folder: Path, seed: int) -> dict[str, Any]:
         "seed": seed,
         "hidden": DynamicsRange.of(spec).describe(hidden),
         "rollouts": {name: [plain(one) for one in scores] for name, scores in rollouts.items()},
+        "stops": [f"{name}: {reason}" for name, reasons in stops.items() for reason in reasons],
         "gate": {"accepted": result.accepted, "reason": result.reason},
         "latency_us": percentiles(latency),
         "lateness_us": percentiles(late) | {"max": round(float(late.max()), 1)},
@@ -142,32 +132,35 @@ def on_the_robot(bundle: Bundle, folder: Path, seed: int) -> dict[str, Any]:
 
 
 @contextmanager
-def recorded(bundle: Bundle, file: Path, twin: TwinProcess, log: Path) -> Iterator[ControlLoop]:
+def recorded(bundle: Bundle, file: Path, twin: TwinProcess, log: Path) -> Iterator[PersistentLoop]:
     """An open session on the twin with a fresh log."""
     log.unlink(missing_ok=True)
     recorder = Recorder(log, bundle.spec, MonotonicClock(), task=bundle.task, bundle=file_digest(file))
-    with recorder, twin.loop(bundle, recorder).session() as loop:
-        yield loop
+    with recorder:
+        loop = twin.loop(bundle, recorder)
+        with loop.session():
+            yield loop
 
 
-def adapt_here(bundle: Bundle, twin: TwinProcess, log: Path, file: Path) -> Adaptation:
-    """Three rollouts that teach and one that judges, recorded."""
+def adapt_here(bundle: Bundle, twin: TwinProcess, log: Path, file: Path) -> tuple[Adaptation, list[str]]:
+    """Three rollouts that teach and one that judges, recorded; and why the robot was stopped in between, if it was."""
 
     def report(number: int, one: Scored) -> None:
         role = "before adaptation" if number == 0 else "after adaptation" if number == ROLLOUTS else "adapting"
         print(f"rl2, rollout {number} ({role}): {describe(one)}", flush=True)
 
     with recorded(bundle, file, twin, log) as loop:
-        return adapt_on_robot(loop, task_of(bundle), ROLLOUTS, report)
+        return adapt_on_robot(loop, task_of(bundle), ROLLOUTS, report), loop.stops
 
 
-def one_rollout(file: Path, robot: str, twin: TwinProcess, log: Path, seed: int) -> list[Scored]:
-    """One rollout of a file from the zoo; the oracle is told the hidden parameters."""
+def one_rollout(file: Path, robot: str, twin: TwinProcess, log: Path, seed: int) -> tuple[list[Scored], list[str]]:
+    """One rollout of a file from the zoo, and stops; the oracle is told the hidden parameters."""
     bundle = read_bundle(file, robot)
     task = task_of(bundle)
     with recorded(bundle, file, twin, log) as loop:
         loop.settle()
-        return [scored(task, loop.rollout(start_fast(loop.policy, seed, "train"), task.steps))]
+        one = scored(task, loop.rollout(start_fast(loop.policy, seed, "train"), task.steps))
+        return [one], loop.stops
 
 
 def many_robots(bundle: Bundle, first_seed: int) -> dict[str, Any]:
@@ -219,3 +212,5 @@ def print_table(document: dict[str, Any]) -> None:
         f"inference {latency['p50']:.0f} µs (p99 {latency['p99']:.0f}); ticks late by {late['p50']:.0f} µs"
         f" (p99 {late['p99']:.0f}, max {late['max']:.0f}), {document['missed']} of {document['ticks']} missed"
     )
+    if document["stops"]:
+        print("stopped by the loop's watchdogs and begun again:", *document["stops"], sep="\n  ")

@@ -74,8 +74,7 @@ class ControlLoop:
         with self._signals.installed():
             try:
                 self.robot.open()
-                if not self.dry_run:
-                    self.robot.enable()
+                self.enable()
                 yield self
             except BaseException as error:
                 failure = error
@@ -86,6 +85,11 @@ class ControlLoop:
                     if failure is not None and self._recorder is not None:
                         with suppress(RecordingError):  # a full disk may be the very reason
                             self._recorder.event("stop", reason=f"{type(failure).__name__}: {failure}")
+
+    def enable(self) -> None:
+        """Let the motors act, damped, unless this is a dry run. Raises DriverError."""
+        if not self.dry_run:
+            self.robot.enable()
 
     def settle(self) -> None:
         """Damp the robot until it is still and near `rest`; the operator is asked after `still_timeout`.

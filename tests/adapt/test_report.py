@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from adapt.online import scored, task_of
+from adapt.persistent import PersistentLoop
 from adapt.report import main, write_report
 from adapt.report_chart import Band, Line, chart, ticks
 from adapt.report_motion import chain_of
@@ -187,6 +188,31 @@ def test_one_broken_file_costs_only_itself(log: bytes, tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text()
     for text in ("noise.mcap: not an MCAP log", "demo.json: line 1", "evaluation.json: left out", 'class="player"'):
         assert text in page, text
+
+
+def test_rollouts_that_were_stopped_and_begun_again_are_told_but_not_compared(pump: Bundle, tmp_path: Path) -> None:
+    clock, length = VirtualClock(100.0), 30
+    robot = twin.Twin(pump.spec, twin.draw_dynamics(pump.spec, 0))
+    bus = twin.LockstepBus(robot, clock)
+    recorder = Recorder(tmp_path / "rl2.mcap", pump.spec, clock, task=pump.task)
+    loop = PersistentLoop(Policy(pump), make_driver("can_mit", pump.spec, clock, bus=bus), clock, recorder)
+    send, frames = bus.send, iter(range(10_000))
+
+    def paused(message: object, timeout: float | None = None) -> None:
+        if next(frames) == 50:
+            clock.sleep_until(clock.now() + 0.1)
+        send(message, timeout)
+
+    bus.send = paused
+    with recorder, loop.session():
+        for _ in range(2):
+            loop.rollout(pump.fast, length)
+    (stop,) = loop.stops
+    (tmp_path / "demo.json").write_text(json.dumps(demo(stops=[f"rl2: {stop}"])))
+    page = write_report(tmp_path).read_text()
+    assert "before: rollout 1" in page and "after: rollout 2" in page
+    assert f"stop: EnvelopeStop: {stop}" in page  # in the table of all rollouts
+    assert f"stopped by the loop&#x27;s watchdogs and begun again: rl2: {stop}" in page
 
 
 def test_numbers_that_are_not_finite_leave_gaps(log: bytes, tmp_path: Path) -> None:

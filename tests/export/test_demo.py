@@ -48,6 +48,7 @@ def document(accepted: bool) -> dict[str, object]:
             "robots": 16,
             "learners": {"rl2": share(0.5, 0.6, 0.7, 1.0), "domain_randomised": share(0.25), "oracle": share(1.0)},
         },
+        "stops": [],
         "gate": {"accepted": accepted, "reason": "return 70.0 against 20.0 un-adapted"},
         "latency_us": {"p50": 21.0, "p99": 40.0},
         "lateness_us": {"p50": 60.0, "p99": 100.0, "max": 300.0},
@@ -66,8 +67,10 @@ def test_the_result_in_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[4] == ["oracle", "80.0", "yes", "100%"]
     assert " ".join(lines[5]) == "gate: deployed (return 70.0 against 20.0 un-adapted)"
     assert " ".join(lines[6]).endswith("ticks late by 60 µs (p99 100, max 300), 1 of 2000 missed")
-    demo.print_table(document(accepted=False))
-    assert "gate: rolled back (" in capsys.readouterr().out
+    demo.print_table(document(accepted=False) | {"stops": ["oracle: 9 deadlines missed", "rl2: no answer"]})
+    said = capsys.readouterr().out
+    assert "gate: rolled back (" in said
+    assert said.endswith("watchdogs and begun again:\n  oracle: 9 deadlines missed\n  rl2: no answer\n")
 
 
 def test_a_stage_is_timed_and_announced(capsys: pytest.CaptureFixture[str]) -> None:
