@@ -17,7 +17,7 @@ from hardware_io.state import Array
 from sim.families import mjcf
 from sim.families.feedback import feedback_block, feedback_interface
 from sim.families.locomotion import Locomotion
-from sim.families.ranges import uniform
+from sim.families.ranges import check_split, uniform
 from sim.family import Block, Family
 
 ROOT = ("ignorex", "ignorez", "ignorey")  # m, m above the height in the file, rad: how the torso moves in its plane
@@ -66,7 +66,8 @@ class HalfCheetah(Family):
         """Directions or velocities, (n, 1); tests ask for velocities up to 3 m/s, and `outside` for those above 2."""
         if self.settings.task == "velocity":
             return uniform(VELOCITY[:1], VELOCITY[1:], n, rng, split, self.name)
-        return np.where(uniform(self.interface.bounds, self.interface.bounds, n, rng, split, self.name) < 0, -1.0, 1.0)
+        check_split(split, self.name, outside=False)
+        return rng.choice([-1.0, 1.0], (n, 1))
 
     def block(self, n: int) -> Block:
         block = HalfCheetahBlock(self.model, self.settings, n, self.interface.nominal)

@@ -105,10 +105,19 @@ class Walkers:
         for lane in range(self.lanes):
             self._put(lane)
 
-    def replace(self, lane: int, position: Array, base: Array) -> None:
-        """Put one robot to rest at joints (J,) and base (13,), in the middle of a rollout."""
-        self.position[lane], self.velocity[lane], self.base[lane] = position, 0.0, base
-        self._put(lane)
+    def rescue(self, lost: NDArray[np.bool_], position: Array, base: Array) -> None:
+        """Put some robots (n,) to rest at joints (J,) and base (13,) in the middle of a rollout.
+
+        Their worlds are built anew: Bullet's collision detection never forgets a position that is not a number, and
+        takes the ground away from all the other robots there.
+        """
+        self.position[lost], self.velocity[lost], self.base[lost] = position, 0.0, base
+        for index in np.unique(np.flatnonzero(lost) // ROBOTS_PER_WORLD).tolist():
+            client, bodies, _ = self._worlds[index]
+            pybullet.disconnect(client)
+            self._worlds[index] = self._build(len(bodies))
+            for robot in range(len(bodies)):
+                self._put(index * ROBOTS_PER_WORLD + robot)
 
     def _put(self, lane: int) -> None:
         client, bodies, _ = self._worlds[lane // ROBOTS_PER_WORLD]
@@ -186,7 +195,7 @@ class Locomotion(ABC):
         self.limit = np.array(list(model.gear.values()))  # (A,) N·m
         self.dynamics = np.tile(nominal, (lanes, 1))  # (n, P)
         self.reward, self.terminated = np.zeros(lanes), np.zeros(lanes, bool)
-        self.lost = 0  # rollouts that ended because the simulation of a robot had failed
+        self.lost = 0  # rollouts that ended because a command or the simulation had failed
         self.rng = np.random.default_rng(0)
 
     def set_dynamics(self, dynamics: Array) -> None:
@@ -204,18 +213,18 @@ class Locomotion(ABC):
     def step(self, command: Array) -> NDArray[np.float32]:
         """One policy period under torques (n, A) N·m, clipped to what the motors give; returns observations (n, O).
 
-        A robot whose rollout has ended goes on without torque. One whose state is not finite or absurdly fast ends its
-        rollout with reward 0 and is put back to where robots stand.
+        A robot whose rollout has ended goes on without torque. A command that is not finite ends a rollout with reward
+        0; so does a state that is not or that is absurdly fast, and the robot is put back to where robots stand.
         """
-        share = np.clip(command / self.limit, -1.0, 1.0)
-        share[self.terminated] = 0.0
+        sound = np.isfinite(command).all(axis=1)
+        share = np.where((sound & ~self.terminated)[:, None], np.clip(command / self.limit, -1.0, 1.0), 0.0)
         before = self.where().copy()
         self.walkers.advance(share * self.limit)
-        lost = self._lost()
-        for lane in np.flatnonzero(lost):
-            self.walkers.replace(int(lane), self.standing[0], self.standing[1])
-        self.lost += int((lost & ~self.terminated).sum())
-        ended = self.terminated | lost
+        wild = self._wild()
+        if wild.any():
+            self.walkers.rescue(wild, *self.standing)
+        self.lost += int(((wild | ~sound) & ~self.terminated).sum())
+        ended = self.terminated | wild | ~sound
         self.reward[...] = np.where(ended, 0.0, self.score(share, (self.where() - before) / PERIOD))
         self.terminated[...] = ended | self.fallen()
         return self.observe()
@@ -224,7 +233,7 @@ class Locomotion(ABC):
         """Free the Bullet worlds. Idempotent."""
         self.walkers.close()
 
-    def _lost(self) -> NDArray[np.bool_]:
+    def _wild(self) -> NDArray[np.bool_]:
         state = np.concatenate([self.walkers.position, self.walkers.base[:, :7]], axis=1)
         speed = np.concatenate([self.walkers.velocity, self.walkers.base[:, 7:]], axis=1)
         with np.errstate(invalid="ignore"):

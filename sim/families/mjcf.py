@@ -90,10 +90,10 @@ class Model:
         return tuple(link.joint for link in self.links)
 
 
-def read(name: str) -> Model:
-    """The robot of `pybullet_data/mjcf/<name>.xml`."""
+def read(name: str, density: float | None = None) -> Model:
+    """The robot of `pybullet_data/mjcf/<name>.xml`, made of something else where a `density` in kg/m³ is given."""
     root = ElementTree.parse(os.path.join(pybullet_data.getDataPath(), "mjcf", f"{name}.xml")).getroot()
-    reader = _Reader(root)
+    reader = _Reader(root, density)
     body = _find(root, "worldbody/body")
     place = _numbers(body, "pos", np.zeros(3))
     base = None if body.findall("joint") else Link(-1, place)
@@ -114,9 +114,9 @@ def read(name: str) -> Model:
 class _Reader:
     """Collects the links of a tree of bodies."""
 
-    def __init__(self, root: ElementTree.Element) -> None:
+    def __init__(self, root: ElementTree.Element, density: float | None) -> None:
         self.joint = _find(root, "default/joint")
-        self.density = float(_find(root, "default/geom").get("density", DENSITY))
+        self.density = float(_find(root, "default/geom").get("density", DENSITY)) if density is None else density
         self.angle = math.pi / 180 if _find(root, "compiler").get("angle") == "degree" else 1.0  # rad a unit
         self.links: list[Link] = []
 

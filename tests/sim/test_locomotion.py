@@ -1,4 +1,4 @@
-"""Half-cheetahs as families of tasks. The robots are PyBullet's own MJCF files, so weights are those of the files."""
+"""Half-cheetahs and ants as families of tasks."""
 
 import pickle
 
@@ -7,10 +7,11 @@ import pytest
 
 from hardware_io.config import ConfigError
 from sim.families import mjcf
+from sim.families.ant import Ant
 from sim.families.half_cheetah import HalfCheetah
 from sim.families.locomotion import FASTEST
 
-FAMILIES = [(HalfCheetah, "direction"), (HalfCheetah, "velocity")]
+FAMILIES = [(HalfCheetah, "direction"), (HalfCheetah, "velocity"), (Ant, "direction"), (Ant, "goal")]
 families = pytest.mark.parametrize(("kind", "task"), FAMILIES)
 LANES = 3
 
@@ -75,23 +76,19 @@ def test_torques_are_clipped_to_what_the_motors_give(kind, task):
 
 
 @families
-def test_a_robot_that_is_lost_ends_alone_and_shows_nothing_infinite(kind, task):
+def test_a_command_that_is_not_finite_ends_that_rollout_alone(kind, task):
     family = make(kind, task)
     block, beside = family.block(LANES), family.block(LANES)
     for each in (block, beside):
         each.reset(np.random.default_rng(0))
     command = np.zeros((LANES, len(family.interface.limit)))
     broken = command.copy()
-    broken[1] = np.nan
-    observation, undisturbed = block.step(broken), beside.step(command)
-    assert block.terminated.tolist() == [False, True, False]
-    assert block.reward[1] == 0
-    assert block.lost == 1
-    for _ in range(2):
-        observation, undisturbed = block.step(command), beside.step(command)
-        assert np.isfinite(observation).all()
-        assert np.isfinite(block.reward).all()
-    np.testing.assert_array_equal(observation[[0, 2]], undisturbed[[0, 2]])
+    broken[1, 0] = np.nan
+    for given in (broken, command):
+        np.testing.assert_array_equal(block.step(given), beside.step(command))
+        assert block.terminated.tolist() == [False, True, False]
+        assert block.reward[1] == 0
+        np.testing.assert_array_equal(block.reward[[0, 2]], beside.reward[[0, 2]])
     assert block.lost == 1
     block.reset(np.random.default_rng(0))
     assert not block.terminated.any()
@@ -100,19 +97,47 @@ def test_a_robot_that_is_lost_ends_alone_and_shows_nothing_infinite(kind, task):
 
 
 @families
-def test_a_robot_at_an_absurd_speed_is_lost(kind, task):
-    block = make(kind, task).block(1)
-    block.reset(np.random.default_rng(0))
+@pytest.mark.parametrize("speed", [np.nan, FASTEST + 1])
+def test_a_robot_that_broke_out_of_the_simulation_is_put_back(kind, task, speed):
+    family = make(kind, task)
+    block, beside = family.block(LANES), family.block(LANES)
+    for each in (block, beside):
+        each.reset(np.random.default_rng(0))
+    command = np.zeros((LANES, len(family.interface.limit)))
     advance = block.walkers.advance
 
     def burst(torque):
         advance(torque)
-        block.walkers.velocity[0, -1] = FASTEST + 1
+        block.walkers.velocity[1, -1] = speed
 
     block.walkers.advance = burst
-    observation = block.step(np.zeros((1, len(block.limit))))
-    assert (block.lost, block.terminated.tolist(), block.reward.tolist()) == (1, [True], [0.0])
+    observation = block.step(command)
+    block.walkers.advance = advance
+    assert (block.lost, block.terminated.tolist(), block.reward[1]) == (1, [False, True, False], 0.0)
     assert np.abs(observation).max() < 10
+    beside.step(command)
+    for _ in range(5):
+        observation, undisturbed = block.step(command), beside.step(command)
+    np.testing.assert_allclose(observation[[0, 2]], undisturbed[[0, 2]], atol=0.05)
+    assert block.lost == 1
+    for before, after in zip(rollout(family, block, 1), rollout(family, beside, 1), strict=True):
+        np.testing.assert_array_equal(before, after)
+    block.close()
+    beside.close()
+
+
+@families
+def test_a_position_that_is_not_a_number_takes_no_ground_away(kind, task):
+    family = make(kind, task)
+    block = family.block(2)
+    block.reset(np.random.default_rng(0))
+    block.walkers.position[1], block.walkers.base[1] = np.nan, np.nan
+    block.walkers._put(1)
+    for _ in range(40):
+        observation = block.step(np.zeros((2, len(family.interface.limit))))
+    assert block.terminated.tolist() == [False, True]
+    assert np.isfinite(observation).all()
+    assert (observation[:, 2 if task == "goal" else 0] > 0.15).all()
     block.close()
 
 
@@ -166,18 +191,23 @@ def test_without_torque_robots_settle_on_the_ground(kind, task):
     block.reset(np.random.default_rng(0))
     for _ in range(80):
         observation = block.step(np.zeros((LANES, len(family.interface.limit))))
-    assert (observation[:, 0] > 0.15).all()  # height of the torso, m
-    assert (observation[:, 0] < 0.7).all()
+    height = observation[:, 2 if task == "goal" else 0]  # of the torso, m
+    assert (height > 0.15).all()
+    assert (height < 0.7).all()
+    assert not block.terminated.any()
     np.testing.assert_allclose(block.walkers.velocity, 0.0, atol=0.1)
     block.close()
 
 
 def pushed(block, distance, share=0.0):
-    """Rewards (n,) of a step that moves all robots forward by `distance` m under a share of their torques."""
+    """Rewards (n,) of a step that moves all robots along x by `distance` m under a share of their torques."""
     block.reset(np.random.default_rng(0))
 
     def advance(torque):
-        block.walkers.position[:, block.walkers.model.joints.index("ignorex")] += distance
+        if block.walkers.model.base is None:
+            block.walkers.position[:, block.walkers.model.joints.index("ignorex")] += distance
+        else:
+            block.walkers.base[:, 0] += distance
 
     block.walkers.advance = advance
     block.step(np.full((len(block.reward), len(block.limit)), share) * block.limit)
@@ -202,13 +232,70 @@ def test_half_cheetahs_are_paid_for_running_at_their_velocity():
     block.close()
 
 
-def test_directions_are_as_often_forward_as_backward():
-    family = make(HalfCheetah, "direction")
+def test_ants_are_paid_for_walking_in_their_direction_and_for_surviving():
+    block = make(Ant, "direction").block(2)
+    block.set_dynamics(np.array([[1.0], [-1.0]]))
+    np.testing.assert_allclose(pushed(block, 0.1), [2.05, -1.95])  # 0.1 m in 0.05 s
+    np.testing.assert_allclose(pushed(block, 0.0, share=0.5), 0.05 - 0.005 * 8 * 0.25)
+    block.close()
+
+
+def test_ants_are_paid_for_being_near_their_goal():
+    block = make(Ant, "goal").block(2)
+    block.set_dynamics(np.array([[1.0, -2.0], [0.1, 0.0]]))
+    np.testing.assert_allclose(pushed(block, 0.1), [-2.9, 0.0], atol=1e-12)
+    np.testing.assert_allclose(pushed(block, 0.0, share=0.5), [-3.0 - 0.2, -0.1 - 0.2])
+    block.close()
+
+
+@pytest.mark.parametrize(("task", "ends"), [("direction", True), ("goal", False)])
+def test_an_ant_whose_torso_lies_on_the_ground_has_fallen(task, ends):
+    block = make(Ant, task).block(2)
+    block.reset(np.random.default_rng(0))
+    joints, base = block.standing
+    base = base.copy()
+    base[2], base[3:7] = 0.3, [1.0, 0.0, 0.0, 0.0]  # on its back
+    block.walkers.rescue(np.array([False, True]), joints, base)
+    for _ in range(20):
+        block.step(np.zeros((2, 8)))
+    assert block.terminated.tolist() == [False, ends]
+    assert block.lost == 0
+    block.close()
+
+
+def test_ants_see_where_they_are_only_if_there_is_a_goal():
+    seen = []
+    for task in ("direction", "goal"):
+        block = make(Ant, task).block(1)
+        block.reset(np.random.default_rng(0))
+        block.walkers.base[0] = np.arange(13)
+        seen.append(block.observe()[0])
+        block.close()
+    np.testing.assert_array_equal(seen[0][:5], [2, 6, 3, 4, 5])  # height and quaternion wxyz of base x y z, xyzw
+    np.testing.assert_array_equal(seen[0][13:19], np.arange(7, 13))
+    np.testing.assert_array_equal(seen[1], [0, 1, *seen[0]])
+
+
+@pytest.mark.parametrize("kind", [HalfCheetah, Ant])
+def test_directions_are_as_often_forward_as_backward(kind):
+    family = make(kind, "direction")
     directions = family.sample(1000, np.random.default_rng(0), "test")
     assert set(directions.ravel()) == {-1.0, 1.0}
     assert abs(directions.mean()) < 0.1
     with pytest.raises(ConfigError, match="split"):
         family.sample(1, np.random.default_rng(0), "outside")
+
+
+def test_goals_beyond_those_of_training_are_held_out():
+    family = make(Ant, "goal")
+    distance = {
+        split: np.linalg.norm(family.sample(1000, np.random.default_rng(0), split), axis=1)
+        for split in ("train", "test", "outside")
+    }
+    assert 2.9 < distance["train"].max() <= 3
+    assert np.mean(distance["train"] < 3 / np.sqrt(2)) == pytest.approx(0.5, abs=0.05)  # uniform in area
+    assert distance["test"].min() < 3 < distance["test"].max() <= 4
+    assert distance["outside"].min() >= 3
 
 
 def test_velocities_beyond_those_of_training_are_held_out():
