@@ -10,10 +10,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from policies.memory import MemoryModule
-from policies.networks import Memory
 
 # Added to squared lengths: an empty slot resembles nothing, and the gradient through a nearly empty one stays bounded.
 EMPTY = 1e-4
@@ -26,7 +25,7 @@ def content(keys: Tensor, strength: Tensor, slots: Tensor) -> Tensor:
 
     Graves et al. 2014, equations 5 and 6.
     """
-    lengths = (keys.square().sum(-1, keepdim=True) + EMPTY) @ (slots.square().sum(-1) + EMPTY)[:, None]
+    lengths = ((keys * keys).sum(-1, keepdim=True) + EMPTY) * ((slots * slots).sum(-1) + EMPTY)[:, None]
     return torch.softmax(strength * (keys @ slots.transpose(1, 2)) * torch.rsqrt(lengths), dim=-1)
 
 
@@ -47,26 +46,33 @@ def sharpen(weighting: Tensor, power: Tensor) -> Tensor:
     return torch.softmax(power * torch.log(weighting + FAINT), dim=-1)
 
 
-class Controller(Memory):
-    """A GRU that also hears what was read a step before; what its inputs give is known before the recurrence."""
+class Controller(nn.Module):
+    """A GRU that also hears what was read a step before; what its inputs give is known before the recurrence.
+
+    Its cell is that of `policies.networks.Memory`, with weights of their own for what was read.
+    """
 
     def __init__(self, size_in: int, size_read: int, size: int) -> None:
-        super().__init__(size_in + size_read, size)
-        self.size_in = size_in
+        super().__init__()
+        self.w_in = nn.Parameter(torch.empty(3 * size, size_in))
+        self.w_read = nn.Parameter(torch.empty(3 * size, size_read))
+        self.w_state = nn.Parameter(torch.empty(3 * size, size))
+        self.b_in, self.b_state = nn.Parameter(torch.zeros(3 * size)), nn.Parameter(torch.zeros(3 * size))
+        for weight in (self.w_in, self.w_read, self.w_state):
+            for gate in weight.chunk(3):
+                nn.init.orthogonal_(gate)
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """Inputs (..., I) → what they add to the three gates, (..., 3·size)."""
-        return inputs @ self.w_in[:, : self.size_in].T + self.b_in
+        """Inputs (..., I) → what they add to reset gate, update gate and candidate, (..., 3·size)."""
+        return inputs @ self.w_in.T + self.b_in
 
     def resume(self, prepared: Tensor, read: Tensor, hidden: Tensor) -> Tensor:
-        """The step of `Memory` on inputs that were prepared, (B, 3·size), and what was read before, (B, ·)."""
-        both = 2 * self.size
-        from_input = torch.addmm(prepared, read, self.w_in[:, self.size_in :].T)
-        from_state = torch.addmm(self.b_state, hidden, self.w_state.T)
-        gates = torch.sigmoid(from_input[:, :both] + from_state[:, :both])
-        reset, update = gates.chunk(2, dim=-1)
-        candidate = torch.tanh(torch.addcmul(from_input[:, both:], reset, from_state[:, both:]))
-        return candidate + update * (hidden - candidate)
+        """The next state (B, size) from what was prepared (B, 3·size), read before (B, ·) and the state before."""
+        size = hidden.shape[-1]
+        gates, new = torch.addmm(prepared, read, self.w_read.T).split([2 * size, size], dim=-1)
+        gates_state, new_state = torch.addmm(self.b_state, hidden, self.w_state.T).split([2 * size, size], dim=-1)
+        reset, update = torch.sigmoid(gates + gates_state).chunk(2, dim=-1)
+        return torch.lerp(torch.tanh(torch.addcmul(new, reset, new_state)), hidden, update)
 
 
 class ExternalMemory(MemoryModule):

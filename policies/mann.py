@@ -68,9 +68,9 @@ class MemoryAugmented(ExternalMemory):
         weightings = content(lookup[..., :-1], functional.softplus(lookup[..., -1:]), slots)
         read = (weightings @ slots).flatten(1)
         least, asked = self.least_used(usage), self.writer(hidden)
-        written = least + torch.sigmoid(asked[:, -1:]) * (where - least)  # where it last read, or least used
-        add = torch.tanh(asked[:, None, :-1])
-        slots = slots - least[..., None] * slots + written[..., None] * add  # emptied before it is written
+        written = torch.lerp(least, where, torch.sigmoid(asked[:, -1:]))  # the least used, or where it last read
+        emptied = slots * (1 - least)[..., None]
+        slots = torch.addcmul(emptied, written[..., None], torch.tanh(asked[:, None, :-1]))
         usage = self.decay * usage + weightings.sum(1) + written
         return torch.cat([hidden, read], dim=-1), (hidden, read, weightings.mean(1), usage, slots)
 

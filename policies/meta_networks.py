@@ -106,12 +106,12 @@ class FastWeights(ExternalMemory):
         """
         both, slow, of_task, of_example = prepared
         _, task, keys, examples = parts
-        task = task + torch.sigmoid(self.task_rate) * (of_task - task)
+        task = torch.lerp(task, of_task, torch.sigmoid(self.task_rate))
         represented = slow + torch.tanh(both @ task.transpose(1, 2))  # before and now, (B, 2, E)
         store, read = content(represented, functional.softplus(self.strength), keys).unbind(1)
         share = (torch.sigmoid(self.example_rate) * store)[..., None]
-        keys = keys + share * (represented[:, :1] - keys)
-        examples = examples + share[..., None] * (of_example[:, None] - examples)
+        keys = torch.lerp(keys, represented[:, :1], share)
+        examples = torch.lerp(examples, of_example[:, None], share[..., None])
         fast = (read[:, None] @ examples.flatten(2)).view_as(task)
         now = represented[:, 1]
         output = torch.tanh(self.base(now)) + torch.tanh((fast @ now[..., None]).squeeze(-1))

@@ -58,7 +58,8 @@ class NeuralTuringMachine(ExternalMemory):
         read = (weightings[:, :-1] @ slots).flatten(1)
         erase, add = self.writer(hidden)[:, None].chunk(2, dim=-1)
         # Equations 3 and 4 for one head: M (1 - w e) + w a.
-        slots = slots + weightings[:, -1, :, None] * (torch.tanh(add) - torch.sigmoid(erase) * slots)
+        change = torch.addcmul(torch.tanh(add), torch.sigmoid(erase), slots, value=-1)
+        slots = torch.addcmul(slots, weightings[:, -1, :, None], change)
         return torch.cat([hidden, read], dim=-1), (hidden, read, weightings, slots)
 
     def address(self, asked: Tensor, weightings: Tensor, slots: Tensor) -> Tensor:
@@ -66,5 +67,5 @@ class NeuralTuringMachine(ExternalMemory):
         keys, positive, gate, share = asked.split(self.head_sizes, dim=-1)
         strength, power = functional.softplus(positive).chunk(2, dim=-1)
         found = content(keys, strength, slots)
-        mixed = weightings + torch.sigmoid(gate) * (found - weightings)  # eq. 7
+        mixed = torch.lerp(weightings, found, torch.sigmoid(gate))  # eq. 7
         return sharpen(shift(mixed, torch.softmax(share, dim=-1), self.moves), 1 + power)
