@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adapt.episodes import Episodes
 from adapt.learner import MetaLearner
+from sim.family import TaskError
 from sim.vector_env import VectorEnv
 
 
@@ -67,6 +68,7 @@ def rollout(
                     if name not in extra:
                         extra[name] = torch.zeros(*shape, *values.shape[1:], device=device)
                     extra[name][where, k, t] = values
+    _check_finite(envs, observation, reward)
     dynamics = torch.tensor(envs.dynamics[::copies], dtype=torch.float32, device=device)
     lanes = {"observation": observation, "asked": asked, "noise": noise, "reward": reward, "valid": valid,
              "terminated": terminated}  # fmt: skip
@@ -74,6 +76,17 @@ def rollout(
     sent = folded["asked"].clone()  # the simulated bus loses nothing; quantisation is part of its motors
     starts = starts[:, None].expand(-1, copies, -1, -1).reshape(len(fast), copies * rollouts, -1)
     return Episodes(**folded, sent=sent, fast=starts, last_fast=fast, dynamics=dynamics, extra=extra)
+
+
+def _check_finite(envs: VectorEnv, observation: Tensor, reward: Tensor) -> None:
+    """Raises TaskError naming the first task and step with a value that no learner may see."""
+    for what, values, offset in (("reward", reward[..., None], 1), ("observation", observation, 0)):
+        bad = ~torch.isfinite(values).all(-1)
+        if bad.any():
+            lane, _, step = (int(index) for index in bad.nonzero()[0])
+            parameters = np.array2string(np.asarray(envs.dynamics[lane]), precision=4, threshold=8)
+            where = f"{envs.family.name}: task {lane} (parameters {parameters}): step {step + offset}"
+            raise TaskError(f"{where}: {what} {values[bad][0].tolist()}; allowed: finite numbers")
 
 
 def begin_trial(

@@ -52,7 +52,7 @@ class Trainer:
         self._check_rollouts(source)
         self.learner.to(pick_device(config.device))
         self.metrics: dict[str, float] = {}
-        self._interrupted = False
+        self._interrupted, self._whole = False, True
         if (self.folder / "checkpoint.pt").exists():
             self._resume()
         else:
@@ -84,7 +84,7 @@ class Trainer:
             saved = True
             while self.progress.steps < config.steps and not self._interrupted:
                 begun = time.perf_counter()
-                metrics = self._iterate()
+                metrics = self._iterate_or_save(saved)
                 self.progress.iteration += 1
                 self.progress.steps += self.steps_per_iteration
                 last = self.progress.steps >= config.steps
@@ -141,6 +141,15 @@ class Trainer:
         kept = [line for line in read_metrics(self.folder) if line["iteration"] <= self.progress.iteration]
         write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
+    def _iterate_or_save(self, saved: bool) -> dict[str, float]:
+        """One iteration; when a task or an adaptation fails in it, what was learned before is on disk."""
+        try:
+            return self._iterate()
+        except Exception:
+            if self._whole and not saved:
+                self.save()
+            raise
+
     def _iterate(self) -> dict[str, float]:
         """One trial of all lanes and one outer step (the loop of the design)."""
         config, learner, iteration = self.config, self.learner, self.progress.iteration
@@ -156,7 +165,9 @@ class Trainer:
         count = config.rollouts - config.support * config.adaptations
         query = rollout(self.envs, learner, fast, count, (*seed, len(support)), anywhere=config.anywhere)
         simulated = time.perf_counter()
+        self._whole = False
         metrics = learner.meta_update(support, query)
+        self._whole = True
         return {
             **metrics,
             **({"return_unadapted": float(support[0].returns.mean())} if support else {}),

@@ -12,12 +12,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware_io.config import ConfigError
 from hardware_io.interface import Interface
 from hardware_io.spec import RobotSpec
 from hardware_io.state import Array
 from sim.batch_env import BatchEnv
 from sim.dynamics import DynamicsRange
 from sim.tasks import make_task
+
+
+class TaskError(RuntimeError):
+    """A task that cannot be trained on: says which one it is, at which step, and what is wrong."""
 
 
 class Block(Protocol):
@@ -48,6 +53,11 @@ class Family(ABC):
     name: str
     interface: Interface
     steps: int  # T
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], source: str) -> Family:
+        """The family with the settings that `source` gives. Raises ConfigError naming the setting."""
+        raise ConfigError(source, "family.name", cls.__name__, "a Family with a classmethod of(settings, source)")
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator, split: str = "train") -> Array:

@@ -174,7 +174,8 @@ class VectorEnv:
                 raise self._dead(worker) from error
             if answer[:1] == FAILED:
                 self.close()
-                raise WorkerError(f"simulation worker {worker} failed:\n{answer[1:].decode()}")
+                error, text = pickle.loads(answer[1:])
+                raise error or WorkerError(f"simulation worker {worker} failed:\n{text}")
 
     def _dead(self, worker: int) -> WorkerError:
         process = self._processes[worker]
@@ -229,5 +230,7 @@ def _work(pipe: Connection, layout: Layout, buffers: dict[str, Any], waited: Any
             pipe.send_bytes(DONE)
     except (EOFError, BrokenPipeError):
         return
-    except Exception:
-        pipe.send_bytes(FAILED + traceback.format_exc().encode())
+    except Exception as error:
+        # What the simulator itself has to say of a task is written for the person who reads it.
+        named = error if type(error).__module__.partition(".")[0] in ("hardware_io", "sim") else None
+        pipe.send_bytes(FAILED + pickle.dumps((named, traceback.format_exc())))

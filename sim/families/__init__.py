@@ -36,10 +36,7 @@ def make_family(name: str, settings: dict[str, Any], source: str, tasks: dict[st
         return FactoryFamily(name, settings, source, tasks)
     if tasks is not None:
         raise ConfigError(source, "family.tasks", tasks, f"nothing: {name} draws its own tasks")
-    of = getattr(attribute, "of", None)
-    if of is None:
-        raise ConfigError(source, "family.name", name, "a Family with a classmethod of(settings, source)")
-    return cast(Family, of(settings, source))
+    return attribute.of(settings, source)
 
 
 def find(name: str, source: str) -> Callable[..., Any]:

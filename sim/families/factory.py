@@ -27,13 +27,9 @@ from hardware_io.state import Array
 from sim.families import find
 from sim.families.feedback import feedback_block, feedback_interface
 from sim.families.ranges import TaskRanges, uniform
-from sim.family import Block, Family
+from sim.family import Block, Family, TaskError
 
 Env = gymnasium.Env[Any, Any]
-
-
-class TaskError(RuntimeError):
-    """An environment that cannot be trained on: says which task of a block it is, at which step, and what is wrong."""
 
 
 @dataclass(frozen=True)
