@@ -174,8 +174,8 @@ class VectorEnv:
                 raise self._dead(worker) from error
             if answer[:1] == FAILED:
                 self.close()
-                error, text = pickle.loads(answer[1:])
-                raise error or WorkerError(f"simulation worker {worker} failed:\n{text}")
+                named, text = pickle.loads(answer[1:])
+                raise named or WorkerError(f"simulation worker {worker} failed:\n{text}")
 
     def _dead(self, worker: int) -> WorkerError:
         process = self._processes[worker]
