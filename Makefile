@@ -19,7 +19,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check train evaluate export adapt run twin report bench clean
+.PHONY: help setup demo test check train evaluate export adapt run twin report bench reproduce clean
 
 help: ## show this text
 	@echo "make TARGET [CONFIG=file.yaml] [RUN=runs/name] [FILE=file.onnx] [ROBOT=name] [ARGS='--more options']"
@@ -86,6 +86,9 @@ report: $(DONE) ## draw a run as one HTML page: RUN=runs/x
 
 bench: $(DONE) ## speed beside Stable-Baselines3, Gymnasium and bare Bullet
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+reproduce: $(DONE) ## published results beside their references; ARGS="--list", "bandits --seeds 3", "--page"
+	$(BIN)/python -m benchmarks.reproduce $(ARGS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

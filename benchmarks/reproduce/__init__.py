@@ -1,0 +1,9 @@
+"""Published results, reproduced beside their references: `make reproduce` (see `benchmarks/reproduce.md`)."""
+
+from __future__ import annotations
+
+# name → (module with `rows(session)`, what it reproduces); loaded lazily
+EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "bandits": ("benchmarks.reproduce.bandits", "RL² on Bernoulli bandits (Duan et al. 2016, table 1)"),
+    "tabular": ("benchmarks.reproduce.tabular", "RL² on random MDPs (Duan et al. 2016, table 2)"),
+}

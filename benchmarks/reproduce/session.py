@@ -1,0 +1,71 @@
+"""What an experiment is given, and ordinary trainings in ordinary folders, each made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from adapt.run_folder import Run, load_run, read_config
+from adapt.train import Trainer, train_with_bar
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training was interrupted; the same command goes on with it."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """How much is to be done, and where trainings lie."""
+
+    folder: Path
+    quick: bool = False  # tiny budgets: to see that everything works, not for figures
+    seeds: int = 1
+    steps: int | None = None  # of every training, in place of its own budget
+    robots: int | None = None  # or tasks of an evaluation, in place of the experiment's own number
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A training: a file in `configs/` with keys laid on top, as by `acclimate train --set`."""
+
+    name: str  # of its folders, which are NAME-sSEED
+    config: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def on(self, overrides: dict[str, Any]) -> Variant:
+        """The same with more laid on top."""
+        return replace(self, overrides={**self.overrides, **overrides})
+
+    def settings(self, session: Session, seed: int) -> dict[str, Any]:
+        """Everything laid on top of the file: KEY → value."""
+        budget = {} if session.steps is None else {"steps": session.steps}
+        return {**self.overrides, **budget, "seed": seed}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training and what it took."""
+
+    run: Run
+    steps: int
+    seconds: float
+
+
+def train(session: Session, variant: Variant, seed: int) -> Trained:
+    """The training of a variant: from its folder if it is finished, continued or begun if not.
+
+    Raises ConfigError where the folder holds another configuration, and Interrupted after Ctrl-C.
+    """
+    path = CONFIGS / variant.config
+    config = read_config(path, [f"{key}={value}" for key, value in variant.settings(session, seed).items()])
+    folder = session.folder / f"{variant.name}-s{seed}"
+    trainer = Trainer(config, folder, str(path))
+    if trainer.progress.steps < config.steps:
+        print(folder, flush=True)
+        finished = trainer.run() if session.quick else train_with_bar(trainer)
+        if not finished:
+            raise Interrupted
+    return Trained(load_run(folder), trainer.progress.steps, trainer.progress.seconds)

@@ -1,0 +1,133 @@
+"""Reproductions: estimates and verdicts, the table, trainings that are made once, and small ones that learn."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.reproduce import EXPERIMENTS
+from benchmarks.reproduce.__main__ import main, read_remarks
+from benchmarks.reproduce.result import Aim, Estimate, Row, estimate
+from benchmarks.reproduce.session import CONFIGS, Session, Variant, train
+from benchmarks.reproduce.table import add_rows, duration, markdown, number, read_results
+from benchmarks.reproduce.variants import BANDITS, TABULAR
+from hardware_io.config import ConfigError
+
+TINY = Variant(
+    "tiny",
+    "bandits_rl2.yaml",
+    {"lanes": 8, "steps": 160, "learner.settings.memory": 4, "learner.settings.ppo.minibatches": 2},
+)
+
+
+@pytest.mark.parametrize(
+    ("aim", "means"),
+    [
+        (Aim.within(100, 0.01), {100.5: "better", 100: "met", 99: "met", 98.9: "missed"}),
+        (Aim(-11.7, 2.2), {-11: "better", -13.9: "met", -14: "missed"}),
+        (Aim(0.5, 0.1, "lower"), {0.4: "better", 0.6: "met", 0.7: "missed"}),
+        (Aim.within(50, 0.01, "same"), {50.5: "met", 49.5: "met", 51: "missed", 49: "missed"}),
+    ],
+)
+def test_verdicts(aim: Aim, means: dict[float, str]) -> None:
+    assert {mean: aim.verdict(mean) for mean in means} == means
+
+
+def test_one_training_is_as_sure_as_its_tasks_and_several_as_their_means() -> None:
+    one = estimate([np.array([1.0, 3.0] * 200)])
+    assert one.mean == 2 and one.half == pytest.approx(1.96 / 20, rel=0.01) and one.seeds == 1
+    several = estimate([np.full(50, 1.0), np.full(50, 2.0), np.full(50, 3.0)])
+    assert several.mean == 2 and several.half == pytest.approx(4.303 / math.sqrt(3)) and several.seeds == 3
+    assert math.isinf(estimate([[4.0]]).half)
+
+
+def test_rows_are_merged_and_shown(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "reproduce.json"
+    paper = Row("n=10, k=5: RL²", Estimate(6.69, 0.05, 1), Aim.within(6.7, 0.01), "a paper", 3_000_000, 754, "drawn")
+    add_rows(file, "bandits", [paper, Row("old", Estimate(1, math.inf, 1))], complete=False)
+    add_rows(file, "tabular", [Row("other", Estimate(-2, 0.5, 1))], complete=True)
+    add_rows(file, "bandits", [paper], complete=False)
+    assert {row["what"] for row in read_results(file)["bandits"]} == {"old", "n=10, k=5: RL²"}
+    results = add_rows(file, "bandits", [paper], complete=True)
+    assert results == read_results(file) and [row["what"] for row in results["bandits"]] == ["n=10, k=5: RL²"]
+    assert results["tabular"][0]["verdict"] == "" and results["bandits"][0]["verdict"] == "met"
+    text = markdown(results, {"bandits": {"n=10, k=5: RL²": "by hand", "": "Below."}})
+    assert (
+        "| n=10, k=5: RL² | 6.69 ± 0.05 | 1 | 6.70 (a paper) | −0.07 | **met** | 3,000,000 | 13 min | drawn; by hand |"
+        in text.splitlines()
+    )
+    assert "| other | −2.00 ± 0.50 |  |  |  |  |  |  |  |" in text.splitlines()
+    assert text.index("## bandits") < text.index("Below.") < text.index("## tabular")
+
+
+def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "reproduce.json").write_text("[]")
+    with pytest.raises(ConfigError, match="experiments: got"):
+        read_results(tmp_path / "reproduce.json")
+
+
+def test_numbers_and_times_read_well() -> None:
+    assert [number(v) for v in (405.83, -12.34, 0.0456)] == ["405.8", "−12.34", "0.046"]
+    assert number(0.5, like=405.8) == "0.5"
+    assert [duration(s) for s in (34.2, 754, 3900, 3599)] == ["34 s", "13 min", "1 h 05 min", "1 h 00 min"]
+
+
+def test_a_finished_training_is_not_repeated_and_another_budget_goes_on(tmp_path: Path) -> None:
+    session = Session(tmp_path, quick=True)
+    first = train(session, TINY, seed=0)
+    assert first.steps == 160 and first.run.folder == tmp_path / "tiny-s0" and first.seconds > 0
+    lines = (first.run.folder / "metrics.jsonl").read_text()
+    assert train(session, TINY, seed=0).seconds == first.seconds
+    assert (first.run.folder / "metrics.jsonl").read_text() == lines
+    longer = train(Session(tmp_path, quick=True, steps=240), TINY, seed=0)
+    assert longer.steps == 240 and longer.run.config.steps == 240
+    assert (first.run.folder / "metrics.jsonl").read_text().startswith(lines)
+    with pytest.raises(ConfigError, match="lanes: got 4"):
+        train(session, TINY.on({"lanes": 4}), seed=0)
+
+
+def test_every_budget_fits_its_file(tmp_path: Path) -> None:
+    from adapt.run_folder import read_config
+
+    for variant in [*BANDITS.values(), *TABULAR.values()]:
+        settings = variant.settings(Session(tmp_path), seed=1)
+        config = read_config(CONFIGS / variant.config, [f"{key}={value}" for key, value in settings.items()])
+        assert config.seed == 1
+
+
+def test_an_unknown_experiment_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["juggling"])
+    assert "NAME: got 'juggling'; allowed: bandits" in capsys.readouterr().err
+
+
+def test_the_list_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in EXPERIMENTS)
+
+
+def test_remarks_belong_to_experiments() -> None:
+    assert set(read_remarks()) <= set(EXPERIMENTS)
+
+
+def quick(name: str, folder: Path) -> dict[str, float]:
+    """Means by row of an experiment with tiny budgets."""
+    assert main([name, "--quick", "--out", str(folder)]) == 0
+    rows = json.loads((folder / "reproduce.json").read_text())["experiments"][name]
+    return {row["what"]: row["measured"]["mean"] for row in rows}
+
+
+def test_a_memory_learns_to_play_bandits(tmp_path: Path) -> None:
+    means = quick("bandits", tmp_path)
+    assert means["n=10, k=2: RL²"] > means["n=10, k=2: random"] + 0.5
+    assert means["n=10, k=2: gittins"] > means["n=10, k=2: random"] + 0.5
+
+
+def test_random_mdps_are_played(tmp_path: Path) -> None:
+    means = quick("tabular", tmp_path)
+    assert means["n=2: optimal"] > means["n=2: psrl"] and means["n=2: RL²"] > 15
