@@ -18,6 +18,11 @@ from hardware_io.spec import RobotSpec, load_spec
 ROOT = Path(__file__).parent.parent
 ROBOTS = ROOT / "sim" / "robots"
 
+# A robot does not wait: a test that runs against the clock fails when its machine pauses, whatever it tests. It is run
+# again, which pytest tells. A defect fails every time. What can be tested on a virtual clock is, and has no need of it.
+in_real_time = pytest.mark.flaky(reruns=3, reruns_delay=1)
+PATIENCE = 60  # s, for another process to get somewhere
+
 
 @pytest.fixture(scope="session")
 def pendulum() -> RobotSpec:
@@ -95,14 +100,14 @@ def pump_file(pump: Bundle, tmp_path: Path) -> Path:
 
 def forgiving(spec: RobotSpec) -> RobotSpec:
     """The same robot with watchdogs that forgive a shared machine its pauses, and little time to be still."""
-    safety = replace(spec.safety, missed_deadlines=200, still_time=0.1, still_velocity=1.0, stale_after=1.0)
+    safety = replace(spec.safety, missed_deadlines=3000, still_time=0.1, still_velocity=1.0, stale_after=30.0)
     return replace(spec, safety=safety)
 
 
 @pytest.fixture
 def twin() -> Iterator[tuple[subprocess.Popen, str]]:
     """A twin of the pendulum at rest, in a process of its own, and the channel on which it listens."""
-    command = [sys.executable, "-m", "sim.twin", "--robot", "simple_pendulum", "--seed", "1", "--duration", "60"]
+    command = [sys.executable, "-m", "sim.twin", "--robot", "simple_pendulum", "--seed", "1", "--duration", "280"]
     for still in ("base_tilt=0", "payload=1", "torque_constant=1", "latency=0.01"):
         command += ["--set", still]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
@@ -112,11 +117,14 @@ def twin() -> Iterator[tuple[subprocess.Popen, str]]:
         process.kill()
 
 
-def wait_for_steps(log: Path, count: int) -> None:
-    """Until a log that is being written holds more than `count` policy steps."""
-    end = time.monotonic() + 30
+def wait_for_steps(log: Path, count: int, writer: subprocess.Popen) -> None:
+    """Until the log that `writer` is writing holds more than `count` policy steps."""
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
+        ended = writer.poll() is not None
         if log.exists() and log.read_bytes().count(b'"noise"') > count:  # once in the schema
             return
+        if ended:
+            break
         time.sleep(0.05)
     raise AssertionError(f"{log} never held {count} steps")

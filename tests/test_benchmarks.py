@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import compare, machine, rate, summary, take_turns, warning
+from tests.conftest import in_real_time
 
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
@@ -61,7 +62,7 @@ def test_a_busy_machine_is_named() -> None:
             ["vector env / bullet bound", "vector env / SubprocVecEnv", "vector env / AsyncVectorEnv"],
             marks=pytest.mark.slow,
         ),
-        pytest.param("loop", ["one tick", "control loop: late p50"], marks=pytest.mark.slow),
+        pytest.param("loop", ["one tick", "control loop: late p50"], marks=[pytest.mark.slow, in_real_time]),
     ],
 )
 def test_each_part_runs_and_writes_json(

@@ -20,7 +20,7 @@ def acclimate_without(missing: list[str], *arguments: str) -> subprocess.Complet
     """Run the command line in a new process in which some packages cannot be imported."""
     code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import cli; sys.exit(cli.main(sys.argv[1:]))"
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
 
 

@@ -33,7 +33,7 @@ def test_every_contract_of_the_rooms_notices_a_violation(tmp_path: Path) -> None
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr

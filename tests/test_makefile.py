@@ -31,7 +31,7 @@ def make(*arguments: str, where: Path = ROOT) -> subprocess.CompletedProcess[str
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

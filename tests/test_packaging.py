@@ -24,7 +24,7 @@ def lock(name: str) -> list[Requirement]:
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
-def run(*command: str | Path, where: Path, timeout: float = 110) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, where: Path, timeout: float = 280) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(word) for word in command], cwd=where, capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -74,7 +74,7 @@ def test_a_lock_pins_what_the_project_asks_for(name: str, extras: tuple[str, ...
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_the_base_installation_is_a_robot(wheel: Path, tmp_path: Path) -> None:
     """The wheel on the robot's lock in an empty environment: no library of the desk, and the command works."""
     assert run(sys.executable, "-m", "venv", tmp_path / "venv", where=tmp_path).returncode == 0

@@ -24,7 +24,7 @@ from hardware_io.loop import ControlLoop
 from hardware_io.recording import Rollout, read_recording
 from hardware_io.run import rest_of
 from hardware_io.runtime import Policy
-from tests.conftest import ROOT, forgiving, pump_graph, wait_for_steps
+from tests.conftest import PATIENCE, ROOT, forgiving, in_real_time, pump_graph, wait_for_steps
 
 pytest.importorskip("mujoco")
 pytest.importorskip("serial")
@@ -145,6 +145,7 @@ def test_a_log_is_never_written_over(tmp_path: Path) -> None:
     assert [name.name for name in names] == ["pump.adapt.mcap", "pump.adapt-2.mcap", "pump.adapt-3.mcap"]
 
 
+@in_real_time
 @pytest.mark.parametrize(("start", "rate", "status"), [(0.0, 0.02, 0), (1.2, -0.03, 3)])
 def test_the_command_on_a_twin(
     twin: tuple[subprocess.Popen, str],
@@ -182,6 +183,7 @@ def little_space() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
 
+@in_real_time
 @pytest.mark.parametrize(
     ("status", "said", "prepare", "interfere"),
     [
@@ -202,13 +204,13 @@ def test_a_stop_deploys_nothing_and_leaves_a_log(
     interfere: Callable[[subprocess.Popen, subprocess.Popen], None],
 ) -> None:
     source, log = tmp_path / "pump.onnx", tmp_path / "pump.adapt.mcap"
-    write_bundle(source, replace(learning(pump, 1.0, 0.0), task={"name": "swing_up", "duration": 30.0}))
+    write_bundle(source, replace(learning(pump, 1.0, 0.0), task={"name": "swing_up", "duration": 250.0}))
     before = source.read_bytes()
     command = [sys.executable, "-m", "cli", "adapt", str(source), "--channel", twin[1]]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=prepare) as run:
-        wait_for_steps(log, 5)
+        wait_for_steps(log, 5, run)
         interfere(run, twin[0])
-        _, message = run.communicate(timeout=30)
+        _, message = run.communicate(timeout=PATIENCE)
     assert run.returncode == status and said in message and message.count("\n") == 1, message
     assert f"nothing is deployed, what the robot did is in {log}" in message
     assert source.read_bytes() == before and sorted(tmp_path.iterdir()) == [log, source]

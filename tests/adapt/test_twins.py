@@ -17,7 +17,7 @@ from hardware_io.recording import Rollout
 from hardware_io.runtime import Policy
 from sim.dynamics import DynamicsRange
 from sim.twin import draw_dynamics
-from tests.conftest import forgiving, pump_graph
+from tests.conftest import forgiving, in_real_time, pump_graph
 
 pytest.importorskip("mujoco")
 SHORT = {"name": "swing_up", "duration": 0.8, "hold": 0.2}  # 20 steps
@@ -107,6 +107,7 @@ def test_a_robot_that_does_not_ship_is_named(short: Bundle, tmp_path: Path, caps
     assert message.startswith("error: robot: name: got 'toaster'") and message.count("\n") == 1
 
 
+@in_real_time
 def test_a_twin_in_real_time(short: Bundle) -> None:
     pytest.importorskip("serial")
     score = real_time(short, 3, 2, ROBOT)

@@ -230,7 +230,7 @@ def test_a_disk_that_is_really_full(pendulum: RobotSpec, tmp_path: Path) -> None
     disk.mkdir()
     script = ["sh", "-c", SMALL_DISK, "sh", str(disk), sys.executable, pendulum.source, str(saved)]
     done = subprocess.run(
-        ["unshare", "--mount", "--map-root-user", *script], cwd=ROOT, capture_output=True, text=True, timeout=60
+        ["unshare", "--mount", "--map-root-user", *script], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     if done.returncode and not saved.exists() and "log.mcap" not in done.stdout:
         pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")

@@ -15,7 +15,7 @@ import pytest
 from hardware_io.bundle import Bundle, read_bundle, write_bundle
 from hardware_io.recording import read_recording
 from hardware_io.run import main
-from tests.conftest import forgiving, wait_for_steps
+from tests.conftest import PATIENCE, forgiving, in_real_time, pump_graph, wait_for_steps
 
 pytest.importorskip("mujoco")
 pytest.importorskip("serial")
@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def patient(pump: Bundle, tmp_path: Path) -> Path:
-    """A strong pump that forgives a shared machine its pauses."""
+    """Leans to one side with 1 N·m, however long, and forgives a shared machine its pauses."""
     path = tmp_path / "patient.onnx"
-    write_bundle(path, replace(pump, spec=forgiving(pump.spec), fast=np.array([0, 0, 5], np.float32)))
+    write_bundle(path, replace(pump, graph=pump_graph(bias=99.0), spec=forgiving(pump.spec)))
     return path
 
 
@@ -35,6 +35,7 @@ def process_of(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
+@in_real_time
 def test_two_rollouts_on_a_twin(twin, patient: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, channel = twin
     log, told = tmp_path / "log.mcap", tmp_path / "summary.json"
@@ -48,9 +49,10 @@ def test_two_rollouts_on_a_twin(twin, patient: Path, tmp_path: Path, capsys: pyt
     assert [rollout["steps"] for rollout in document["rollouts"]] == [20, 20]
     first, second = read_recording(log).rollouts()
     assert np.ptp(first.observation[:, 0]) > 0.1  # it moved
-    assert second.fast_start.tolist() == [0, 0, 5]
+    assert second.fast_start.tolist() == [0, 0, 1]
 
 
+@in_real_time
 def test_a_dry_run_needs_no_motor_to_act(twin, patient: Path, tmp_path: Path) -> None:
     _, channel = twin
     log = tmp_path / "dry.mcap"
@@ -71,13 +73,14 @@ def test_a_dry_run_needs_no_motor_to_act(twin, patient: Path, tmp_path: Path) ->
     assert np.abs(recording.column("/command", "torque")).max() > 0.01
 
 
+@in_real_time
 def test_a_twin_killed_in_a_rollout_stops_the_run_and_the_log_is_readable(twin, patient: Path, tmp_path: Path) -> None:
     process, channel = twin
     log = tmp_path / "log.mcap"
-    with process_of(patient, "--channel", channel, "--duration", 30, "--rest", "anywhere", "--record", log) as run:
-        wait_for_steps(log, 10)
+    with process_of(patient, "--channel", channel, "--duration", 250, "--rest", "anywhere", "--record", log) as run:
+        wait_for_steps(log, 10, run)
         process.kill()
-        _, said = run.communicate(timeout=30)
+        _, said = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1 and "stopped:" in said
     recording = read_recording(log)
     (rollout,) = recording.rollouts()
@@ -85,14 +88,15 @@ def test_a_twin_killed_in_a_rollout_stops_the_run_and_the_log_is_readable(twin, 
     assert recording.complete  # the run itself ended in order
 
 
+@in_real_time
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_in_order(twin, patient: Path, tmp_path: Path, number: int, status: int) -> None:
     _, channel = twin
     log = tmp_path / "log.mcap"
-    with process_of(patient, "--channel", channel, "--duration", 30, "--rest", "anywhere", "--record", log) as run:
-        wait_for_steps(log, 5)
+    with process_of(patient, "--channel", channel, "--duration", 250, "--rest", "anywhere", "--record", log) as run:
+        wait_for_steps(log, 5, run)
         run.send_signal(number)
-        _, said = run.communicate(timeout=30)
+        _, said = run.communicate(timeout=PATIENCE)
     assert run.returncode == status and "stopped" in said
     assert read_recording(log).rollouts()[0].outcome == "stop"
 

@@ -19,6 +19,7 @@ from hardware_io.state import Array, DriverError, JointCommand
 from sim.dynamics import DynamicsRange
 from sim.twin import LockstepBus, Twin, draw_dynamics, main
 from sim.twin_bus import SerialAdapter
+from tests.conftest import PATIENCE
 from tests.sim.two_joints import two_joints
 
 pytest.importorskip("mujoco")
@@ -335,7 +336,7 @@ def test_a_process_plays_the_robot_until_it_is_told_to_stop() -> None:
         assert '"latency": 0.01' in process.stdout.readline()
         assert process.stdout.readline().startswith("ready slcan /dev/")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize(
