@@ -3,7 +3,8 @@
 A Neural Turing Machine that finds slots by content alone and writes either where it last read or where nobody has
 been for longest (least recently used access, LRUA). Three choices differ from the paper:
 - between slots that were used equally, constants decide. Otherwise rounding would, and ONNX Runtime could write
-  elsewhere than PyTorch. A soft minimum is no way out: its gain, step after step, makes chaos of rounding errors;
+  elsewhere than PyTorch. A soft minimum is no way out: its gain, step after step, makes chaos of rounding errors.
+  From the same memory both choose the same slot; left alone, one step in some 10^5 parts them, where usages cross;
 - what is written and what is looked for are two outputs of the controller, and keys have a strength, as in the Neural
   Turing Machine: one step can look for one thing and store another;
 - one head writes, whatever the number of reading heads.

@@ -74,6 +74,25 @@ class MemoryContract:
         reads.square().mean().backward()
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in memory.parameters())
 
+    def test_it_learns_to_tell_robots_apart(self, memory: ExternalMemory) -> None:
+        """Half of the robots answer a command with its opposite; what the next one gives is to be foretold."""
+        output = torch.nn.Linear(memory.reads + SIZE_IN, 1)
+        optimiser = torch.optim.Adam([*memory.parameters(), *output.parameters()], lr=2e-2)
+        data, losses = torch.Generator().manual_seed(0), []
+        for _ in range(150):
+            command = torch.randint(2, (32, 8, 1), generator=data) * 2.0 - 1
+            answer = command * (torch.randint(2, (32, 1, 1), generator=data) * 2.0 - 1)
+            before = torch.cat([torch.zeros(32, 1, 2), torch.cat([command, answer], dim=-1)[:, :-1]], dim=1)
+            inputs = torch.cat([command, before, torch.zeros(32, 8, SIZE_IN - 3)], dim=-1)
+            reads, _ = memory.unroll(inputs, memory.initial(32), torch.ones(32, 8))
+            foretold = output(torch.cat([reads, inputs], dim=-1))
+            loss = (foretold - answer)[:, 2:].square().mean()  # 1 for who cannot tell
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        assert sum(losses[-10:]) / 10 < 0.2
+
     def test_nan_is_not_hidden(self, memory: ExternalMemory) -> None:
         read, after = memory.step(torch.full((1, SIZE_IN), torch.nan), memory.initial(1))
         assert read.isnan().any() and after.isnan().any()
