@@ -1,6 +1,7 @@
 """Many walking robots in PyBullet, and the block of tasks around them.
 
-The state is read once a policy step and not every substep. `n` robots, `J` joints of which `A` have motors.
+Where joints have no springs, the state is read once a policy step and not every substep. `n` robots, `J` joints of
+which `A` have motors.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Walkers:
     def __init__(self, model: Model, lanes: int, substeps: int) -> None:
         self.model, self.joints, self.substeps = model, len(model.links), substeps
         self.motors = [model.joints.index(name) for name in model.gear]
+        self.springs = [model.links[joint].stiffness for joint in self.motors]  # N·m/rad; other joints have none
         self.position, self.velocity = np.zeros((lanes, self.joints)), np.zeros((lanes, self.joints))  # (n, J)
         # Of a base that floats, (n, 13): position m, quaternion xyzw, velocity m/s, angular velocity rad/s in the world
         self.base = np.zeros((lanes, 13))
@@ -95,8 +97,8 @@ class Walkers:
     def place(self, position: Array, velocity: Array, base: Array) -> None:
         """Begin anew at joints (n, J) rad or m and their velocities, and at bases (n, 13).
 
-        The worlds are put back to when they were built, because what Bullet remembers of old contacts would make a
-        rollout depend on those before it.
+        The worlds are put back to when they were built, so that nothing that Bullet remembers, of contacts for example,
+        lets a rollout depend on those before it.
         """
         self.position[...], self.velocity[...], self.base[...] = position, velocity, base
         for lane, (client, _, state) in enumerate(self._worlds):
@@ -127,11 +129,15 @@ class Walkers:
         command, step, read = pybullet.setJointMotorControlArray, pybullet.stepSimulation, pybullet.getJointStates
         pose, speed = pybullet.getBasePositionAndOrientation, pybullet.getBaseVelocity
         mode, motors, joints, substeps = pybullet.TORQUE_CONTROL, self.motors, range(self.joints), range(self.substeps)
-        floats = self.model.base is not None
+        springs, sprung, floats = self.springs, any(self.springs), self.model.base is not None
         q, v, base = [], [], []
         for (client, body, _), forces in zip(self._worlds, torque.tolist(), strict=True):
             for _ in substeps:
-                command(body, motors, mode, forces=forces, physicsClientId=client)
+                total = forces
+                if sprung:  # Bullet has no springs
+                    states = zip(forces, springs, read(body, motors, client), strict=True)
+                    total = [force - stiffness * state[0] for force, stiffness, state in states]
+                command(body, motors, mode, forces=total, physicsClientId=client)
                 step(client)
             states = read(body, joints, client)
             q.append([state[0] for state in states])

@@ -2,9 +2,9 @@
 
 Bullet's own importer gives every joint two links and every fixed body another one, which costs twice as much a substep
 as one link a joint, leaves out densities, dampings, rotor inertias and the total mass, and makes half-cheetahs that do
-not repeat themselves from one world to the next. Here all of these are as in the file. Missing are the springs of
-joints (`stiffness`), which Bullet does not have. Its links have no rotors either: `armature` is added to the inertia of
-the link about the axis of its joint, which is exact at the first joint only. `L` links.
+not repeat themselves from one world to the next. Here all of these are as in the file. Bullet has no rotors:
+`armature` is added to the inertia of the link about the axis of its joint, which is exact at the first joint only.
+`L` links.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Link:
     axis: Array = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))
     limits: tuple[float, float] | None = None  # rad or m
     damping: float = 0.0  # N·m·s/rad
+    stiffness: float = 0.0  # N·m/rad, of a spring that rests at 0
     armature: float = 0.0  # kg·m², of the rotor
     capsules: list[Capsule] = field(default_factory=list)
 
@@ -149,6 +150,7 @@ class _Reader:
             axis=axis / np.linalg.norm(axis),
             limits=(float(low), float(high)) if value("limited") == "true" else None,
             damping=float(value("damping")),
+            stiffness=float(value("stiffness")),
             armature=float(value("armature")),
         )
 
