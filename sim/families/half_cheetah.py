@@ -39,7 +39,8 @@ class HalfCheetahSettings:
 class HalfCheetah(Family):
     """Hidden parameter (1,): the direction, -1 or 1, each as often; or the velocity in m/s.
 
-    Action (6,), N·m at the joints bthigh, bshin, bfoot, fthigh, fshin, ffoot (b: back, f: front).
+    Action (6,), N·m at the joints bthigh, bshin, bfoot, fthigh, fshin, ffoot (b: back, f: front), limited to the gears
+    of the motors in the file.
     Observation (17,), as in Gymnasium's HalfCheetah: 0 height of the torso, m; 1 its pitch, rad; 2–7 angles of the
     joints in the order of the action, rad; 8 velocity of the torso forward and 9 upward, m/s; 10 pitch rate, rad/s;
     11–16 velocities of the joints, rad/s.

@@ -72,6 +72,7 @@ class Walkers:
             linkJointAxis=[link.axis.tolist() for link in links],
             physicsClientId=client,
         )
+        # A base that floats, the torso of an ant, is symmetric: its axes are the principal ones.
         everything = [(-1, base, np.diag(whole[2]).tolist())] if base is not None else []
         everything += [(j, link, frames[j][0]) for j, link in enumerate(links)]
         for index, link, moments in everything:

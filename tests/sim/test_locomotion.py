@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from hardware_io.config import ConfigError
+from sim.bullet import pybullet
 from sim.families import mjcf
 from sim.families.ant import Ant
 from sim.families.half_cheetah import HalfCheetah
-from sim.families.locomotion import FASTEST
+from sim.families.locomotion import FASTEST, Walkers
 
 FAMILIES = [(HalfCheetah, "direction"), (HalfCheetah, "velocity"), (Ant, "direction"), (Ant, "goal")]
 families = pytest.mark.parametrize(("kind", "task"), FAMILIES)
@@ -198,6 +199,42 @@ def test_without_torque_robots_settle_on_the_ground(kind, task):
     assert not block.terminated.any()
     np.testing.assert_allclose(block.walkers.velocity, 0.0, atol=0.5)  # a foot may tremble at the end of its range
     block.close()
+
+
+@pytest.mark.parametrize("damped", [False, True])
+def test_in_free_flight_energy_is_lost_to_damping_alone(damped):
+    """Kinetic energy of a half-cheetah without gravity, from its inertias as read: so Bullet has them too."""
+    model = mjcf.read("half_cheetah")
+    for link in model.links:
+        link.limits, link.stiffness, link.armature = None, 0.0, 0.0  # an armature would turn with its link
+        link.damping *= 0.05 * damped
+    walkers = Walkers(model, 1, substeps=50)
+    client, body, _ = walkers._worlds[0]
+    pybullet.setGravity(0, 0, 0, physicsClientId=client)
+    position, velocity = np.zeros((1, 9)), np.zeros((1, 9))
+    position[:, 1], velocity[:, 3:] = 100.0, [2.0, -2.0, 3.0, -2.0, 1.0, 3.0]
+    walkers.place(position, velocity, np.zeros((1, 13)))
+
+    def energy():
+        total = 0.0
+        for index, link in enumerate(model.links):
+            mass, _, inertia = link.inertial()
+            state = pybullet.getLinkState(body, index, computeLinkVelocity=1, physicsClientId=client)
+            moving, turning = np.array(state[6]), np.array(state[7])  # the axis of turning is the same in every frame
+            total += 0.5 * mass * moving @ moving + 0.5 * turning @ inertia @ turning
+        return total
+
+    energies = [energy()]
+    for _ in range(4):
+        walkers.advance(np.zeros((1, 6)))
+        energies.append(energy())
+    assert energies[0] > 1.0
+    if damped:
+        assert (np.diff(energies) < 0).all()
+        assert energies[-1] < 0.9 * energies[0]
+    else:
+        np.testing.assert_allclose(energies, energies[0], rtol=0.02)
+    walkers.close()
 
 
 def test_half_cheetahs_stand_on_their_springs():
