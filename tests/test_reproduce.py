@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.reproduce import EXPERIMENTS
 from benchmarks.reproduce.__main__ import main, read_remarks
 from benchmarks.reproduce.result import Aim, Estimate, Row, estimate
-from benchmarks.reproduce.session import CONFIGS, Session, Variant, train
+from benchmarks.reproduce.session import CONFIGS, Session, Variant, made_once, train
+from benchmarks.reproduce.sinusoid import NETWORK, Sinusoids, inner_step, squared_error
 from benchmarks.reproduce.table import add_rows, duration, markdown, number, read_results
-from benchmarks.reproduce.variants import BANDITS, TABULAR
+from benchmarks.reproduce.variants import BANDITS, NAVIGATION, TABULAR
 from hardware_io.config import ConfigError
 
 TINY = Variant(
@@ -90,10 +92,18 @@ def test_a_finished_training_is_not_repeated_and_another_budget_goes_on(tmp_path
         train(session, TINY.on({"lanes": 4}), seed=0)
 
 
+def test_a_short_training_is_made_once_and_its_settings_are_held_to(tmp_path: Path) -> None:
+    made, _ = made_once(tmp_path / "short", TINY, lambda: torch.ones(2))
+    again, _ = made_once(tmp_path / "short", TINY, lambda: torch.zeros(2))
+    assert torch.equal(made, again)
+    with pytest.raises(ConfigError, match="settings: got"):
+        made_once(tmp_path / "short", TINY.on({"lanes": 4}), lambda: torch.zeros(2))
+
+
 def test_every_budget_fits_its_file(tmp_path: Path) -> None:
     from adapt.run_folder import read_config
 
-    for variant in [*BANDITS.values(), *TABULAR.values()]:
+    for variant in [*BANDITS.values(), *TABULAR.values(), *NAVIGATION.values()]:
         settings = variant.settings(Session(tmp_path), seed=1)
         config = read_config(CONFIGS / variant.config, [f"{key}={value}" for key, value in settings.items()])
         assert config.seed == 1
@@ -131,3 +141,26 @@ def test_a_memory_learns_to_play_bandits(tmp_path: Path) -> None:
 def test_random_mdps_are_played(tmp_path: Path) -> None:
     means = quick("tabular", tmp_path)
     assert means["n=2: optimal"] > means["n=2: psrl"] and means["n=2: RL²"] > 15
+
+
+def test_a_gradient_step_brings_maml_nearer_to_its_goal(tmp_path: Path) -> None:
+    means = quick("navigation", tmp_path)
+    assert means["maml, after 1 step"] > means["maml, after 0 steps"] + 2
+    assert -2.3 < means["straight to the goal"] < 0
+
+
+def test_few_points_show_a_sinusoid(tmp_path: Path) -> None:
+    means = quick("sinusoid", tmp_path)
+    for method in ("MAML", "Reptile"):
+        assert means[f"K=10: {method}, after 10 steps"] < 0.7 * means[f"K=10: {method}, after 0 steps"]
+    assert means["K=10: MAML, after 1 step"] < means["K=10: pre-trained, after 1 step"]
+
+
+def test_an_inner_step_is_gradient_descent_on_each_task() -> None:
+    sinusoids = Sinusoids(3, torch.Generator().manual_seed(0))
+    inputs, targets = sinusoids.points(7)
+    assert targets.abs().amax() <= 5 and inputs.abs().amax() <= 5 and inputs.shape == (3, 7, 1)
+    weights = torch.randn(3, NETWORK.size, requires_grad=True)
+    error = squared_error(NETWORK(inputs, weights), targets)
+    (gradient,) = torch.autograd.grad(error.sum(), weights)
+    torch.testing.assert_close(inner_step(weights, (inputs, targets), 0.1), weights - 0.1 * gradient)

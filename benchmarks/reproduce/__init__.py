@@ -6,4 +6,9 @@ from __future__ import annotations
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "bandits": ("benchmarks.reproduce.bandits", "RL² on Bernoulli bandits (Duan et al. 2016, table 1)"),
     "tabular": ("benchmarks.reproduce.tabular", "RL² on random MDPs (Duan et al. 2016, table 2)"),
+    "navigation": ("benchmarks.reproduce.navigation", "MAML on 2-D navigation (Finn et al. 2017, section 5.3)"),
+    "sinusoid": (
+        "benchmarks.reproduce.sinusoid",
+        "MAML and Reptile on sinusoids (Finn et al. 2017, Nichol et al. 2018)",
+    ),
 }

@@ -64,8 +64,9 @@ def main(argv: list[str]) -> int:
         Session(folder, options.quick, options.seeds, options.steps, options.robots),
         folder / "reproduce.json",
     )
+    names = options.names or ([] if options.page else list(EXPERIMENTS))
     try:
-        for name in () if options.page and not options.names else options.names or EXPERIMENTS:
+        for name in names:
             run(name, session, file)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -73,10 +74,10 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
-    text = markdown(read_results(file), read_remarks())
-    print(text)
+    results, remarks = read_results(file), read_remarks()
+    print(markdown({name: results[name] for name in names or results}, remarks))
     if options.page:
-        write_atomically(PAGE, f"{INTRODUCTION}\n{text}\n")
+        write_atomically(PAGE, f"{INTRODUCTION}\n{markdown(results, remarks)}\n")
     return 0
 
 

@@ -46,7 +46,7 @@ class Aim:
     """A published figure, and how far from it a mean may lie."""
 
     reference: float
-    tolerance: float  # in the unit of the figure
+    tolerance: float | None  # in the unit of the figure; None: shown to compare with, not to be reached
     good: str = HIGHER  # which side of the reference is better; SAME: neither, as for players that do not learn
 
     @classmethod
@@ -55,7 +55,9 @@ class Aim:
         return cls(reference, share * abs(reference), good)
 
     def verdict(self, mean: float) -> str:
-        """`better` than the reference, `met` within the tolerance, or `missed`."""
+        """`better` than the reference, `met` within the tolerance, or `missed`; nothing without a tolerance."""
+        if self.tolerance is None:
+            return ""
         short = {HIGHER: self.reference - mean, LOWER: mean - self.reference}.get(self.good, abs(mean - self.reference))
         if short < 0:
             return "better"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from adapt.run_folder import Run, load_run, read_config
-from adapt.train import Trainer, train_with_bar
+from adapt.train import Trainer, one_thread, train_with_bar
+from hardware_io.config import ConfigError, dump
+from policies.checkpoint import load_checkpoint, save_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -69,3 +75,23 @@ def train(session: Session, variant: Variant, seed: int) -> Trained:
         if not finished:
             raise Interrupted
     return Trained(load_run(folder), trainer.progress.steps, trainer.progress.seconds)
+
+
+def made_once(folder: Path, settings: Any, make: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    """What a short training of something else than a learner gives, and the seconds it took: from its folder if it is
+    there.
+
+    It begins anew when it is interrupted. Raises ConfigError for a folder of other settings.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        print(folder, flush=True)
+        begun = time.perf_counter()
+        with one_thread():
+            made = make()
+        seconds = time.perf_counter() - begun
+        save_checkpoint(path, {"settings": dump(settings), "made": made, "seconds": seconds})
+    content = load_checkpoint(path)
+    if content["settings"] != dump(settings):
+        raise ConfigError(str(path), "settings", dump(settings), f"{content['settings']}, or another --out folder")
+    return content["made"], content["seconds"]

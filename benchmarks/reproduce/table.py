@@ -62,7 +62,10 @@ def line(row: dict[str, Any], remark: str) -> str:
     else:
         reference = aim["reference"]
         cells.append(number(reference) + (f" ({row['source']})" if row["source"] else ""))
-        cells += [SIGNS.get(aim["good"], "±") + number(aim["tolerance"], reference), f"**{row['verdict']}**"]
+        if row["verdict"]:
+            cells += [SIGNS.get(aim["good"], "±") + number(aim["tolerance"], reference), f"**{row['verdict']}**"]
+        else:
+            cells += ["", ""]
     cells += [f"{row['steps']:,}", duration(row["seconds"])] if row["steps"] else ["", ""]
     cells.append("; ".join(text for text in (row["note"], remark) if text))
     return "| " + " | ".join(cells) + " |"

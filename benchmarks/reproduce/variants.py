@@ -29,3 +29,14 @@ TABULAR = {
 TABULAR_QUICK = {
     2: Variant("tabular-n2", "tabular_rl2.yaml", {"steps": 10_000, "lanes": 100, "learner.settings.memory": 24}),
 }
+
+# learner → what it is trained with
+NAVIGATION = {
+    "maml": Variant("navigation-maml", "navigation_maml.yaml"),
+    "oracle": Variant("navigation-oracle", "navigation_oracle.yaml"),
+}
+NAVIGATION_QUICK = {"steps": 16_000, "lanes": 100, "learner.settings.hidden": [32, 32]}
+
+# points of a task → outer steps of benchmarks/reproduce/sinusoid.py, as many as in the paper on Reptile
+SINUSOID = {5: 30_000, 10: 30_000}
+SINUSOID_QUICK = {10: 250}
