@@ -43,8 +43,12 @@ class Walkers:
         client = pybullet.connect(pybullet.DIRECT)
         pybullet.setGravity(0, 0, -GRAVITY, physicsClientId=client)
         # Not `numSubSteps`: Bullet computes the damping of joints once a call, and over a policy step that explodes.
+        # Split impulses do not push a joint back that a motor has driven beyond its limit: it would creep on and on.
         pybullet.setPhysicsEngineParameter(
-            fixedTimeStep=PERIOD / self.substeps, numSolverIterations=SOLVER_ITERATIONS, physicsClientId=client
+            fixedTimeStep=PERIOD / self.substeps,
+            numSolverIterations=SOLVER_ITERATIONS,
+            useSplitImpulse=0,
+            physicsClientId=client,
         )
         plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
         ground = pybullet.createMultiBody(0, plane, physicsClientId=client)

@@ -306,6 +306,17 @@ def test_ants_are_paid_for_being_near_their_goal():
     block.close()
 
 
+def test_motors_do_not_drive_an_ant_through_the_limits_of_its_joints():
+    block = make(Ant, "goal").block(1)
+    block.reset(np.random.default_rng(0))
+    ankles = [name.startswith("ankle") for name in block.walkers.model.joints]
+    for _ in range(80):  # lift the feet, against the weight of the ant
+        observation = block.step(-np.sign(block.standing[0]) * ankles * block.limit[None])
+    assert observation[0, 2] > 0.35  # m
+    np.testing.assert_allclose(np.abs(block.walkers.position[0, ankles]), np.radians(30), atol=0.02)
+    block.close()
+
+
 @pytest.mark.parametrize(("task", "ends"), [("direction", True), ("goal", False)])
 def test_an_ant_whose_torso_lies_on_the_ground_has_fallen(task, ends):
     block = make(Ant, task).block(2)
