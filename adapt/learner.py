@@ -21,10 +21,21 @@ META_LEARNERS = {  # name → (module, class)
     "rl2": ("adapt.rl2", "RL2"),
     "ntm": ("adapt.ntm", "NTM"),
     "mann": ("adapt.mann", "MANN"),
+    "meta_networks": ("adapt.meta_networks", "MetaNetworks"),
+    "transformer": ("adapt.transformer", "TransformerPolicy"),
     "ppo": ("adapt.nominal", "Nominal"),
     "domain_randomised": ("adapt.domain_randomised", "DomainRandomised"),
     "domain_randomised_memory": ("adapt.recurrent", "Recurrent"),
     "oracle": ("adapt.oracle", "Oracle"),
+    "maml": ("adapt.maml", "MAML"),
+    "fomaml": ("adapt.fomaml", "FOMAML"),
+    "meta_sgd": ("adapt.meta_sgd", "MetaSGD"),
+    "anil": ("adapt.anil", "ANIL"),
+    "promp": ("adapt.promp", "ProMP"),
+    "reptile": ("adapt.reptile", "Reptile"),
+    "fine_tune": ("adapt.fine_tune", "FineTune"),
+    "scratch": ("adapt.scratch", "Scratch"),
+    "reinforce": ("adapt.reinforce", "Reinforce"),
 }
 
 

@@ -77,7 +77,7 @@ class Transformer(MemoryModule):
 
         What is read after a rollout's end means nothing, and nothing depends on inputs there.
         """
-        time, (*caches, present) = inputs.shape[1], memory.detach().split(self.sizes, dim=-1)
+        time, (*caches, present) = inputs.shape[1], memory.split(self.sizes, dim=-1)
         # Queries attend in blocks of about the window's length, so that the work grows with T and not with T².
         count = math.ceil(time / self.window)
         block = math.ceil(time / count)

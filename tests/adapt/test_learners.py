@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from adapt.actor_critic import ActorCritic
 from adapt.episodes import Episodes
 from adapt.learner import META_LEARNERS, MetaLearner, make_learner
 from adapt.rollout import rollout
 from hardware_io.config import ConfigError
+from hardware_io.interface import Interface
 from sim.family import RobotFamily
 from sim.robots import load_robot
 from sim.vector_env import VectorEnv
 
 LANES, ROLLOUTS = 8, 3
+CHOICES = Interface(2, (1.0,) * 3, discrete=True, bounds=((0.0, 1.0),), nominal=(0.5,))
+
+
+def of_table(name: str) -> type[MetaLearner]:
+    module, attribute = META_LEARNERS[name]
+    return getattr(import_module(module), attribute)
+
+
+IN_GRAPH = [name for name in META_LEARNERS if issubclass(of_table(name), ActorCritic)]
 
 
 @pytest.fixture(scope="module")
@@ -28,72 +40,93 @@ def envs() -> Iterator[VectorEnv]:
         yield made
 
 
+def learner_of(name: str, envs: VectorEnv) -> MetaLearner:
+    torch.manual_seed(0)
+    return make_learner(name, envs.family.interface, "test", {})
+
+
+def episodes_of(learner: MetaLearner, envs: VectorEnv) -> Episodes:
+    known = torch.tensor(envs.dynamics, dtype=torch.float32)
+    return rollout(envs, learner, learner.fast0(LANES, known), ROLLOUTS, (7,), anywhere=0.5)
+
+
 @pytest.mark.parametrize("name", META_LEARNERS)
 class TestContract:
-    def learner(self, name: str, envs: VectorEnv) -> MetaLearner:
-        torch.manual_seed(0)
-        return make_learner(name, envs.family.interface, "test", {})
-
-    def episodes(self, learner: MetaLearner, envs: VectorEnv, **options: float) -> Episodes:
-        known = torch.tensor(envs.dynamics, dtype=torch.float32)
-        episodes = rollout(envs, learner, learner.fast0(LANES, known), ROLLOUTS, (7,), anywhere=0.5, **options)
-        return episodes._map(torch.clone)
+    """What holds for every learner."""
 
     def test_shapes(self, name: str, envs: VectorEnv) -> None:
-        learner = self.learner(name, envs)
+        learner = learner_of(name, envs)
         fast = learner.fast0(LANES)
         assert fast.dtype == torch.float32 and fast.shape == (LANES, len(learner.kept))
         command, after, _ = learner.act(torch.zeros(LANES, 3), fast, torch.zeros(LANES, 1))
         assert command.shape == (LANES, 1) and after.shape == fast.shape
 
     def test_commands_stay_within_the_limit_whatever_the_noise(self, name: str, envs: VectorEnv) -> None:
-        learner = self.learner(name, envs)
+        learner = learner_of(name, envs)
         command, _, _ = learner.act(torch.zeros(LANES, 3), learner.fast0(LANES), torch.full((LANES, 1), 100.0))
         assert torch.all(command == envs.family.interface.limit[0])
 
-    def test_unroll_gives_the_means_that_acted(self, name: str, envs: VectorEnv) -> None:
-        learner = self.learner(name, envs)
-        episodes = self.episodes(learner, envs)
-        mean, _ = learner.unroll(episodes, episodes.fast[:, 0])
+    def test_choices_are_drawn_with_the_probabilities_of_the_policy(self, name: str, envs: VectorEnv) -> None:
+        torch.manual_seed(0)
+        learner = make_learner(name, CHOICES, "test", {})
+        fast, observation = learner.fast0(1).expand(4000, -1), torch.full((4000, 2), 0.3)
+        command, _, extra = learner.act(observation, fast, torch.randn(4000, 3))
+        assert torch.all((command == 0) | (command == 1)) and torch.all(command.sum(-1) == 1)
+        if "log_prob" in extra:
+            for choice in range(3):
+                chosen = command[:, choice] == 1
+                assert chosen.float().mean() == pytest.approx(float(extra["log_prob"][chosen][0].exp()), abs=0.03)
+        alike, _, _ = learner.act(observation, fast, torch.zeros(4000, 3))
+        assert torch.all(alike == alike[0]), "without noise the most likely one is chosen"
+
+    def test_unroll_gives_the_centres_that_acted(self, name: str, envs: VectorEnv) -> None:
+        learner = learner_of(name, envs)
+        episodes = episodes_of(learner, envs)
+        with torch.no_grad():
+            mean, _ = learner.unroll(episodes, episodes.fast[:, 0])
         std = (episodes.extra["action"] - mean) / episodes.noise
         acted = episodes.valid[..., None]
         assert torch.allclose(std[acted], std[acted].mean(), atol=1e-2), "action = mean + std · noise at every step"
 
-    def test_adapt_on_recorded_episodes_gives_the_fast_state_of_the_rollout(self, name: str, envs: VectorEnv) -> None:
-        learner = self.learner(name, envs)
-        episodes = self.episodes(learner, envs)
-        with torch.no_grad():
-            assert torch.allclose(learner.adapt(episodes.fast[:, 0], episodes), episodes.last_fast, atol=1e-5)
-
     def test_what_is_not_kept_returns_at_the_start_of_a_rollout(self, name: str, envs: VectorEnv) -> None:
-        learner = self.learner(name, envs)
+        learner = learner_of(name, envs)
         started = learner.start_rollout(torch.full((2, len(learner.kept)), 5.0))
         assert torch.all(started[:, learner.kept] == 5.0)
         assert torch.all(started[:, ~learner.kept] == learner.fast0(2)[:, ~learner.kept])
 
+
+@pytest.mark.parametrize("name", IN_GRAPH)
+class TestInGraph:
+    """What holds for learners that adapt inside the graph, or not at all, and are trained by PPO."""
+
+    def test_adapt_on_recorded_episodes_gives_the_fast_state_of_the_rollout(self, name: str, envs: VectorEnv) -> None:
+        learner = learner_of(name, envs)
+        episodes = episodes_of(learner, envs)
+        with torch.no_grad():
+            assert torch.allclose(learner.adapt(episodes.fast[:, 0], episodes), episodes.last_fast, atol=1e-5)
+
     def test_an_update_changes_policy_and_critic_and_nothing_becomes_nan(self, name: str, envs: VectorEnv) -> None:
-        learner = self.learner(name, envs)
+        learner = learner_of(name, envs)
         before = {key: value.clone() for key, value in learner.state_dict().items()}
-        metrics = learner.meta_update([], self.episodes(learner, envs))
+        metrics = learner.meta_update([], episodes_of(learner, envs))
         assert all(np.isfinite(list(metrics.values())))
         changed = {key for key, value in learner.state_dict().items() if not torch.equal(value, before[key])}
         assert {"head._log_std", "critic.0.weight", "features.normaliser.mean", "return_scale.mean"} <= changed
         assert all(torch.isfinite(value).all() for value in learner.state_dict().values())
 
     def test_support_and_query_together_are_one_trial(self, name: str, envs: VectorEnv) -> None:
-        whole = self.learner(name, envs)
-        episodes = self.episodes(whole, envs)
+        whole = learner_of(name, envs)
+        episodes = episodes_of(whole, envs)
         torch.manual_seed(1)
         expected = whole.meta_update([], episodes)
-        parts = self.learner(name, envs)
+        parts = learner_of(name, envs)
         first, rest = cut(episodes, 1)
         torch.manual_seed(1)
         assert parts.meta_update([first], rest) == expected
 
     def test_real_episodes_without_dynamics_are_refused_for_training(self, name: str, envs: VectorEnv) -> None:
-        learner = self.learner(name, envs)
-        episodes = self.episodes(learner, envs)
-        real = Episodes(**{**vars(episodes), "dynamics": None})
+        learner = learner_of(name, envs)
+        real = Episodes(**{**vars(episodes_of(learner, envs)), "dynamics": None})
         with pytest.raises(ValueError, match="without dynamics"):
             learner.meta_update([], real)
 
