@@ -29,7 +29,7 @@ from policies.features import Features
 from policies.task_perceptron import TaskPerceptron
 
 LOWEST, HIGHEST = math.log(0.02), math.log(2.0)  # bounds of the log standard deviation; ±1 is the limit of an action
-CHUNK = 4000  # samples of which the work of one step fits a core's cache
+CHUNK = 8000  # samples of which the work of one step fits a core's cache
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class GradientBased(MetaLearner):
     Settings: type = GradientBasedSettings
     in_graph = False
     second_order = True  # whether the outer gradient goes through the inner one
+    likelihood_ratio = False  # whether the inner step allows for parameters that are not those that sampled
 
     def __init__(self, interface: Interface, settings: GradientBasedSettings) -> None:
         super().__init__()
@@ -112,15 +113,16 @@ class GradientBased(MetaLearner):
 
     def policy(self, features: Tensor, fast: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, N, D), fast (B, F) → centre (B, N, A) and spread (B, 1, A) of the distribution of actions."""
-        weights, spread = self.parts(fast)
+        weights, spread = self.parts(self.weights(fast))
         return self.network(self.represent(features), weights), spread[:, None].clamp(LOWEST, HIGHEST)
 
-    def parts(self, fast: Tensor) -> tuple[Tensor, Tensor]:
-        """Adapted parameters: weights (B, ·) and spread (B, ·)."""
-        weights, spread = (self.shared + fast[:, :-1]).split(
-            [self.network.size, len(self.shared) - self.network.size], dim=1
-        )
-        return weights, spread
+    def weights(self, fast: Tensor) -> Tensor:
+        """Adapted parameters (B, W) of fast states (B, F)."""
+        return self.shared + fast[:, :-1]
+
+    def parts(self, weights: Tensor) -> list[Tensor]:
+        """Adapted parameters (B, W) as those of the network and the log standard deviation (B, A)."""
+        return list(weights.split([self.network.size, len(self.shared) - self.network.size], dim=1))
 
     def read(self, observation: Tensor) -> Tensor:
         """Observation (..., O) → features (..., D)."""
@@ -128,9 +130,9 @@ class GradientBased(MetaLearner):
 
     def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """With more lanes than fast states, neighbouring lanes are copies of one robot."""
-        features = self.read(observation)
-        centre, spread = self.policy(features.view(len(fast), -1, features.shape[-1]), fast)
-        action = self.distribution.sample(centre, spread, noise.view(len(fast), -1, noise.shape[-1]))
+        features, batch = self.read(observation), fast.shape[0]  # len() would bake it into an exported graph
+        centre, spread = self.policy(features.view(batch, -1, features.shape[-1]), fast)
+        action = self.distribution.sample(centre, spread, noise.view(batch, -1, noise.shape[-1]))
         action = action.view(noise.shape)
         return self.distribution.bounded(action) * self.limit, fast, {"action": action}
 
@@ -141,7 +143,7 @@ class GradientBased(MetaLearner):
     def adapt(self, fast: Tensor, episodes: Episodes) -> Tensor:
         """One gradient step on the rollouts that were recorded with `fast`. Raises DivergenceError."""
         adapted = self.inner_step(fast, self.samples(episodes, fast))
-        _check(adapted, lambda task: f"step {int(fast[task, -1]) + 1} of adaptation left no finite parameters")
+        _check(adapted, lambda task: f"step {int(fast[task, -1]) + 1} of its adaptation left no finite parameters")
         return adapted
 
     @torch.no_grad()
@@ -172,13 +174,14 @@ class GradientBased(MetaLearner):
         action = episodes.extra.get("action")
         action = self.distribution.sample(centre, spread, noise) if action is None else gathered(action)
         log_prob = self.distribution.log_prob(action, centre, spread)
+        spread = spread.expand(len(fast), -1, -1)
         return Samples(features, action, (gain - mean) / (deviation + 1e-8), weight, centre, spread, log_prob)
 
     def inner_step(self, fast: Tensor, samples: Samples) -> Tensor:
         """Fast state (B or 1, F) → (B, F) after one gradient step on the samples."""
-        gradient = self.network.gradient(
-            self.represent(samples.features), *self.parts(fast), partial(self.inner_loss, samples)
-        )
+        weights, spread = self.parts(self.weights(fast))
+        loss = partial(self.inner_loss, samples)
+        gradient = self.network.gradient(self.represent(samples.features), weights, spread, loss)
         if not self.second_order:
             gradient = gradient.detach()
         offset, count = fast[:, :-1], fast[:, -1:]
@@ -193,8 +196,10 @@ class GradientBased(MetaLearner):
 
     def inner_loss(self, samples: Samples, centre: Tensor, spread: Tensor) -> Tensor:
         """Minus the policy gradient's objective, summed over tasks; `spread` is not yet bounded."""
-        log_prob = self.distribution.log_prob(samples.action, centre, spread.clamp(LOWEST, HIGHEST))
-        return -(samples.weight * samples.advantage * log_prob).sum()
+        gain = self.distribution.log_prob(samples.action, centre, spread.clamp(LOWEST, HIGHEST))
+        if self.likelihood_ratio:
+            gain = torch.exp(gain - samples.log_prob)
+        return -(samples.weight * samples.advantage * gain).sum()
 
     def adapted(self, support: list[Samples]) -> Tensor:
         """Fast state after one inner step on each stage: (B, F), and (1, F) without any."""

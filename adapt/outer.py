@@ -28,7 +28,7 @@ class AdamSettings:
 
     epochs: int = option(5, min=1)
     learning_rate: float = option(1e-3, min=0.0)
-    clip: float = option(0.2, min=0.0)
+    clip: float = option(0.3, min=0.0)
     max_gradient: float = option(0.5, min=1e-6, help="norm to which gradients are shortened")
 
 
@@ -43,6 +43,13 @@ class OuterSettings:
     warm_up: int = option(0, min=0, unit="iterations", help="over which steps grow to their full length")
 
 
+@dataclass(frozen=True)
+class ClippedSettings(OuterSettings):
+    """The same with another default."""
+
+    method: str = option("ppo", choices=("trpo", "ppo"))
+
+
 class Outer:
     """Moves `parameters`; counts iterations for the warm-up."""
 
@@ -52,11 +59,20 @@ class Outer:
 
     def step(self, surrogate: Callable[[], Tensor], divergence: Callable[[], Tensor]) -> dict[str, float]:
         """Raise the surrogate; returns metrics. Raises DivergenceError, and then nothing has changed."""
-        share = min(1.0, (self.iteration + 1) / max(self.settings.warm_up, 1))
+        share = self.warm_up_share()
         metrics = self._trust_region(surrogate, divergence, share) if self.settings.method == "trpo" else \
             self._adam(surrogate, divergence, share)  # fmt: skip
         self.iteration += 1
         return metrics
+
+    def warm_up_share(self) -> float:
+        """Length of the present step as a share of its full length."""
+        return min(1.0, (self.iteration + 1) / max(self.settings.warm_up, 1))
+
+    def check(self, move: Tensor) -> None:
+        """Raises DivergenceError for a gradient or step that is not finite."""
+        if not move.isfinite().all():
+            raise DivergenceError(f"outer step {self.iteration + 1}: the move of the shared parameters is not finite")
 
     def _trust_region(
         self, surrogate: Callable[[], Tensor], divergence: Callable[[], Tensor], share: float
@@ -79,7 +95,7 @@ class Outer:
             norm = nn.utils.clip_grad_norm_(self.parameters, settings.max_gradient)
             if not norm.isfinite():
                 self._restore(*before)
-                raise DivergenceError(f"outer step {self.iteration + 1}: the gradient is not finite")
+                self.check(norm)
             self.adam.step()
             values.append(value.item())
         with torch.no_grad():

@@ -120,7 +120,7 @@ class WrittenOut(torch.autograd.Function):
         for value, (weight, _), turn in zip(values[1:], layers[1:], turns[1:], strict=True):
             risen.append(move)
             moved.append(network.through(move, value))
-            move = affine(value, turn).add_(product(moved[-1], weight))
+            move = add_product(affine(value, turn), moved[-1], weight)
         # Backward: how the pulls move.
         with torch.enable_grad():
             push, push_spread = torch.autograd.grad(
@@ -134,7 +134,7 @@ class WrittenOut(torch.autograd.Function):
                 turned = turned + outer(moved[index - 1], pull, shared)
             parts += [push.sum((0, 1) if shared else 1).view(len(weights), -1), turned.flatten(1)]
             if index or ctx.needs_input_grad[2]:
-                push = product(push, layers[index][0].mT).add_(torch.bmm(pull, turns[index][0].mT))
+                push = add_product(torch.bmm(pull, turns[index][0].mT), push, layers[index][0].mT)
             if index:
                 push = network.through(push, value)
                 if not network.relu:
@@ -145,15 +145,23 @@ class WrittenOut(torch.autograd.Function):
 
 def product(values: Tensor, weight: Tensor) -> Tensor:
     """(B, N, I) times (B or 1, I, O)."""
-    if len(weight) == len(values):
+    if weight.shape[0] == values.shape[0]:
         return torch.bmm(values, weight)
     return values @ weight[0]
+
+
+def add_product(total: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+    """Add (B, N, I) times (B or 1, I, O) to `total` (B, N, O), in place."""
+    if weight.shape[0] == values.shape[0]:
+        return total.baddbmm_(values, weight)
+    total.view(-1, total.shape[2]).addmm_(values.flatten(0, 1), weight[0])
+    return total
 
 
 def affine(values: Tensor, layer: Layer) -> Tensor:
     """(B, N, I) through a layer, (B, N, O)."""
     weight, bias = layer
-    if len(weight) == len(values):
+    if weight.shape[0] == values.shape[0]:  # len() would bake the batch into an exported graph
         return torch.baddbmm(bias, values, weight)
     return torch.addmm(bias[0], values.flatten(0, 1), weight[0]).unflatten(0, values.shape[:2])
 
