@@ -12,11 +12,13 @@ import torch
 
 from benchmarks.reproduce import EXPERIMENTS
 from benchmarks.reproduce.__main__ import main, read_remarks
+from benchmarks.reproduce.locomotion import of_learner
+from benchmarks.reproduce.memory import MEMORIES
 from benchmarks.reproduce.result import Aim, Estimate, Row, estimate
 from benchmarks.reproduce.session import CONFIGS, Session, Variant, made_once, train
 from benchmarks.reproduce.sinusoid import NETWORK, Sinusoids, inner_step, squared_error
 from benchmarks.reproduce.table import add_rows, duration, markdown, number, read_results
-from benchmarks.reproduce.variants import BANDITS, NAVIGATION, TABULAR
+from benchmarks.reproduce.variants import BANDITS, LOCOMOTION, NAVIGATION, TABULAR
 from hardware_io.config import ConfigError
 
 TINY = Variant(
@@ -93,17 +95,17 @@ def test_a_finished_training_is_not_repeated_and_another_budget_goes_on(tmp_path
 
 
 def test_a_short_training_is_made_once_and_its_settings_are_held_to(tmp_path: Path) -> None:
-    made, _ = made_once(tmp_path / "short", TINY, lambda: torch.ones(2))
-    again, _ = made_once(tmp_path / "short", TINY, lambda: torch.zeros(2))
-    assert torch.equal(made, again)
+    made, _ = made_once(tmp_path / "short", TINY, lambda: {"weights": torch.ones(2)})
+    again, _ = made_once(tmp_path / "short", TINY, lambda: {"weights": torch.zeros(2)})
+    assert torch.equal(made["weights"], again["weights"])
     with pytest.raises(ConfigError, match="settings: got"):
-        made_once(tmp_path / "short", TINY.on({"lanes": 4}), lambda: torch.zeros(2))
+        made_once(tmp_path / "short", TINY.on({"lanes": 4}), lambda: {"weights": torch.zeros(2)})
 
 
 def test_every_budget_fits_its_file(tmp_path: Path) -> None:
     from adapt.run_folder import read_config
 
-    for variant in [*BANDITS.values(), *TABULAR.values(), *NAVIGATION.values()]:
+    for variant in [*BANDITS.values(), *TABULAR.values(), *NAVIGATION.values(), *LOCOMOTION.values()]:
         settings = variant.settings(Session(tmp_path), seed=1)
         config = read_config(CONFIGS / variant.config, [f"{key}={value}" for key, value in settings.items()])
         assert config.seed == 1
@@ -152,7 +154,7 @@ def test_a_gradient_step_brings_maml_nearer_to_its_goal(tmp_path: Path) -> None:
 def test_few_points_show_a_sinusoid(tmp_path: Path) -> None:
     means = quick("sinusoid", tmp_path)
     for method in ("MAML", "Reptile"):
-        assert means[f"K=10: {method}, after 10 steps"] < 0.7 * means[f"K=10: {method}, after 0 steps"]
+        assert means[f"K=10: {method}, after 10 steps"] < 0.85 * means[f"K=10: {method}, after 0 steps"]
     assert means["K=10: MAML, after 1 step"] < means["K=10: pre-trained, after 1 step"]
 
 
@@ -164,3 +166,44 @@ def test_an_inner_step_is_gradient_descent_on_each_task() -> None:
     error = squared_error(NETWORK(inputs, weights), targets)
     (gradient,) = torch.autograd.grad(error.sum(), weights)
     torch.testing.assert_close(inner_step(weights, (inputs, targets), 0.1), weights - 0.1 * gradient)
+
+
+def test_memories_are_of_equal_size_and_tested_beyond_training(tmp_path: Path) -> None:
+    ntm, gru = (sum(p.numel() for p in MEMORIES[name](20, 7).parameters()) for name in ("NTM", "GRU"))
+    assert gru == pytest.approx(ntm, rel=0.1)
+    means = quick("memory", tmp_path)
+    assert {f"copy of {length}: {name}, wrong bits" for length in (2, 3, 4) for name in MEMORIES} == set(means)
+    assert all(0 < means[f"copy of 4: {name}, wrong bits"] < 20 for name in MEMORIES)  # of 24, half by chance
+
+
+def test_learners_train_as_they_adapt() -> None:
+    cheetah, pendubot = LOCOMOTION["half-cheetah direction"], LOCOMOTION["pendubot swing-up"]
+    assert of_learner(cheetah, "rl2").overrides == {"learner.name": "rl2"}
+    assert of_learner(cheetah, "oracle").overrides == {"learner.name": "oracle", "family.settings.feedback": False}
+    maml = of_learner(pendubot, "maml")
+    assert maml.name == "pendubot-swing-up-maml" and "family.settings.feedback" not in maml.overrides
+    assert maml.overrides["copies"] > 1 and maml.overrides["support"] == 1
+
+
+@pytest.mark.slow
+def test_learners_are_compared_with_one_policy_for_all_and_with_an_oracle(tmp_path: Path) -> None:
+    assert main(["locomotion", "--quick", "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "reproduce.json").read_text())["experiments"]["locomotion"]
+    assert [row["what"].split(": ")[1] for row in rows] == ["domain_randomised", "oracle", "rl2"]
+    assert {row["steps"] for row in rows} == {480} and "gap closed" in rows[-1]["note"]
+
+
+def test_the_page_holds_what_was_measured_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    monkeypatch.setattr("benchmarks.reproduce.__main__.PAGE", page)
+    add_rows(tmp_path / "reproduce.json", "tabular", [Row("n=10: RL²", Estimate(150, 1, 1))], complete=True)
+    assert main(["--page", "--out", str(tmp_path)]) == 0
+    assert page.read_text().startswith("# Reproductions") and "| n=10: RL² | 150.0 ± 1.0 |" in page.read_text()
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.reproduce.session.Trainer.run", lambda trainer: False)
+    assert main(["tabular", "--quick", "--out", str(tmp_path)]) == 130
+    assert "the same command goes on" in capsys.readouterr().err

@@ -11,4 +11,9 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "benchmarks.reproduce.sinusoid",
         "MAML and Reptile on sinusoids (Finn et al. 2017, Nichol et al. 2018)",
     ),
+    "memory": (
+        "benchmarks.reproduce.memory",
+        "copy and recall beyond the lengths of training (Graves et al. 2014)",
+    ),
+    "locomotion": ("benchmarks.reproduce.locomotion", "all meta-learners with one budget: walking robots, a pendubot"),
 }

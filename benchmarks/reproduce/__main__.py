@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--quick", action="store_true", help="tiny budgets, to see that it runs: figures mean nothing")
     result.add_argument("--seeds", type=_positive, default=1, help="trainings of each kind (%(default)s)")
     result.add_argument("--steps", type=_positive, help="of every training, in place of the budgets of variants.py")
-    result.add_argument("--robots", type=_positive, help="or other tasks that a training is measured on")
+    result.add_argument(
+        "--robots", type=_positive, help="or other tasks that a training is measured on, in whole blocks"
+    )
     result.add_argument("--out", type=Path, metavar="FOLDER", help="(runs/reproduce; runs/reproduce/quick for --quick)")
     result.add_argument("--page", action="store_true", help=f"write {PAGE.parent.name}/{PAGE.name} from the results")
     return result

@@ -77,11 +77,11 @@ def train(session: Session, variant: Variant, seed: int) -> Trained:
     return Trained(load_run(folder), trainer.progress.steps, trainer.progress.seconds)
 
 
-def made_once(folder: Path, settings: Any, make: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """What a short training of something else than a learner gives, and the seconds it took: from its folder if it is
-    there.
+def made_once(folder: Path, settings: Any, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
+    """The weights that a short training gives, one of no meta-learner, and the seconds it took.
 
-    It begins anew when it is interrupted. Raises ConfigError for a folder of other settings.
+    From its folder if they are there; it begins anew when it is interrupted. Raises ConfigError for a folder of other
+    settings.
     """
     path = folder / "checkpoint.pt"
     if not path.exists():
@@ -90,8 +90,8 @@ def made_once(folder: Path, settings: Any, make: Callable[[], Tensor]) -> tuple[
         with one_thread():
             made = make()
         seconds = time.perf_counter() - begun
-        save_checkpoint(path, {"settings": dump(settings), "made": made, "seconds": seconds})
+        save_checkpoint(path, {"settings": dump(settings), "weights": made, "seconds": seconds})
     content = load_checkpoint(path)
     if content["settings"] != dump(settings):
         raise ConfigError(str(path), "settings", dump(settings), f"{content['settings']}, or another --out folder")
-    return content["made"], content["seconds"]
+    return content["weights"], content["seconds"]

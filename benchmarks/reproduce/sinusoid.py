@@ -76,8 +76,8 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().mean((1, 2))
 
 
-def train_network(settings: SinusoidSettings, seed: int) -> Tensor:
-    """Meta-trained weights (F,)."""
+def train_network(settings: SinusoidSettings, seed: int) -> dict[str, Tensor]:
+    """Meta-trained `weights` (F,)."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     weights = NETWORK.initial().requires_grad_()
@@ -95,7 +95,7 @@ def train_network(settings: SinusoidSettings, seed: int) -> Tensor:
         adam.zero_grad()
         error.backward()
         adam.step()
-    return weights.detach()
+    return {"weights": weights.detach()}
 
 
 @torch.no_grad()
@@ -130,7 +130,7 @@ def rows(session: Session) -> Iterator[Row]:
                 made_once(session.folder / f"{name}-s{seed}", settings, partial(train_network, settings, seed))
                 for seed in range(session.seeds)
             ]
-            scores[method] = [errors(weights, settings, session.robots or TEST_TASKS) for weights, _ in trained]
+            scores[method] = [errors(made["weights"], settings, session.robots or TEST_TASKS) for made, _ in trained]
             spent[method] = sum(seconds for _, seconds in trained) / len(trained)
         rival = estimate([values[:, STEPS[-1]] for values in scores["pre-trained"]])
         for method, found in scores.items():

@@ -40,3 +40,18 @@ NAVIGATION_QUICK = {"steps": 16_000, "lanes": 100, "learner.settings.hidden": [3
 # points of a task → outer steps of benchmarks/reproduce/sinusoid.py, as many as in the paper on Reptile
 SINUSOID = {5: 30_000, 10: 30_000}
 SINUSOID_QUICK = {10: 250}
+
+# task → its file; every learner is trained with the same number of environment steps
+LOCOMOTION = {
+    "half-cheetah direction": Variant("half-cheetah-direction", "half_cheetah_direction.yaml"),
+    "half-cheetah velocity": Variant("half-cheetah-velocity", "half_cheetah_velocity.yaml"),
+    "ant direction": Variant("ant-direction", "ant_direction.yaml"),
+    "pendubot swing-up": Variant("pendubot-swing-up", "pendubot_swing_up.yaml"),
+}
+GRADIENT_BASED = {"lanes": 80, "copies": 10, "rollouts": 2, "support": 1}  # learners that adapt between rollouts
+LOCOMOTION_QUICK = {"steps": 480, "lanes": 8, "workers": 0, "rollouts": 3, "family.settings.horizon": 10}
+QUICK_LEARNERS = ["rl2"]
+
+# task → settings of policies/memory_training.py; lengths of recall as in the paper, of copying half of them
+MEMORY = {"copy": {"longest": 10, "steps": 5000}, "recall": {"shortest": 2, "longest": 6, "steps": 10_000}}
+MEMORY_QUICK = {"copy": {"longest": 2, "steps": 60}}

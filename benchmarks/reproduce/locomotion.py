@@ -1,0 +1,95 @@
+"""All meta-learners with one budget of environment steps: return after 0 to 3 adaptations.
+
+On the tasks of MAML (Finn et al. 2017, section 5.3) and on a robot with hidden dynamics. What others publish was
+measured on MuJoCo's models, so what is to be compared stands in the table: between one policy for all tasks, which
+cannot adapt, and an oracle that is told the task lies what adapting can gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from adapt.evaluate import Score, gap_closed
+from adapt.learner import META_LEARNERS
+from adapt.rollout import begin_trial, progress
+from adapt.run_folder import Run, read_config
+from adapt.train import one_thread
+from benchmarks.reproduce.result import Row, estimate
+from benchmarks.reproduce.session import CONFIGS, Session, Trained, Variant, train
+from benchmarks.reproduce.table import number
+from benchmarks.reproduce.variants import GRADIENT_BASED, LOCOMOTION, LOCOMOTION_QUICK, QUICK_LEARNERS
+from sim.vector_env import VectorEnv
+
+ROUNDS = 3  # adaptations
+BASELINE, ORACLE = "domain_randomised", "oracle"
+WITHOUT_MEMORY = {BASELINE, ORACLE, "ppo"}  # shown rewards, they would tell tasks apart without adapting
+ROBOTS, AT_ONCE, QUICK_ROBOTS = 32, 8, 4  # tasks of a test, and side by side: a lane takes tens of megabytes
+SEED = 33_000
+
+
+def rows(session: Session) -> Iterator[Row]:
+    """Every learner on every task, the baseline and the oracle first."""
+    learners = QUICK_LEARNERS if session.quick else list(META_LEARNERS)
+    order = [BASELINE, ORACLE, *(name for name in learners if name not in (BASELINE, ORACLE))]
+    for task, variant in list(LOCOMOTION.items())[: 1 if session.quick else None]:
+        scores: dict[str, Score] = {}
+        for name in order:
+            chosen = of_learner(variant, name)
+            if session.quick:
+                chosen = chosen.on(LOCOMOTION_QUICK)
+            trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+            each = [score(session, one.run) for one in trained]
+            scores[name] = joined(each)
+            yield _row(f"{task}: {name}", trained, each, _gap(name, scores))
+
+
+def of_learner(variant: Variant, name: str) -> Variant:
+    """The training of a learner: rollouts of a trial for a memory, copies of a robot for gradient steps."""
+    module, attribute = META_LEARNERS[name]
+    in_graph = getattr(import_module(module), attribute).in_graph
+    overrides: dict[str, Any] = {"learner.name": name, **({} if in_graph else GRADIENT_BASED)}
+    if (name in WITHOUT_MEMORY or not in_graph) and read_config(CONFIGS / variant.config).family is not None:
+        overrides["family.settings.feedback"] = False
+    return Variant(f"{variant.name}-{name}", variant.config, {**variant.overrides, **overrides})
+
+
+def score(session: Session, run: Run) -> Score:
+    """Return and success (robots, 4) after 0 to 3 adaptations, on tasks of the training's distribution."""
+    robots, config = session.robots or (QUICK_ROBOTS if session.quick else ROBOTS), run.config
+    at_once, found = min(robots, AT_ONCE), []
+    groups = 2 if config.workers else 1
+    with one_thread(), VectorEnv(run.family, at_once * config.copies, config.workers, groups) as envs:
+        for index in range(robots // at_once):
+            fast = begin_trial(envs, run.learner, config.copies, np.random.default_rng((SEED, index)))
+            result = progress(envs, run.learner, fast, ROUNDS, max(config.support, 1), (SEED, 1, index))
+            success = None if result[1] is None else result[1].astype(np.float64)
+            found.append(Score(result[0].cpu().double().numpy(), success))
+    return joined(found)
+
+
+def joined(scores: list[Score]) -> Score:
+    """Of all robots of several scores."""
+    success = None if scores[0].success is None else np.concatenate([one.success for one in scores])
+    return Score(np.concatenate([one.returns for one in scores]), success)
+
+
+def _row(label: str, trained: list[Trained], scores: list[Score], gap: str) -> Row:
+    before = "; ".join(number(estimate([one.returns[:, step] for one in scores]).mean) for step in range(ROUNDS))
+    config = trained[0].run.config
+    rollouts = config.copies * max(config.support, 1)
+    note = f"after 0, 1, 2: {before}" + (f"; {rollouts} rollouts each time" if rollouts > 1 else "") + gap
+    seconds = sum(one.seconds for one in trained) / len(trained)
+    return Row(label, estimate([one.returns[:, ROUNDS] for one in scores]), None, "", trained[0].steps, seconds, note)
+
+
+def _gap(name: str, scores: dict[str, Score]) -> str:
+    """Share of what lies between baseline and oracle, with its interval."""
+    if name in (BASELINE, ORACLE):
+        return ""
+    generator = np.random.default_rng(SEED)
+    mean, low, high = gap_closed(scores[name], scores[BASELINE], scores[ORACLE], ROUNDS, generator)
+    return f"; gap closed {mean:.0%} [{low:.0%}, {high:.0%}]"
