@@ -21,7 +21,7 @@ class MemoryTrainingSettings:
 
     shortest: int = option(1, min=1)
     longest: int = option(10, min=1, help="of the training; tests go further")
-    steps: int = option(3000, min=1)
+    steps: int = option(5000, min=1)
     batch: int = option(16, min=1)
     rate: float = option(2e-3, min=1e-6, max=1.0, help="falls to a hundredth over the second half")
     clip: float = option(10.0, min=0.0, help="of each number in a gradient, as in the paper")
