@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     results, remarks = read_results(file), read_remarks()
     print(markdown({name: results[name] for name in names or results}, remarks))
     if options.page:
-        write_atomically(PAGE, f"{INTRODUCTION}\n{markdown(results, remarks)}\n")
+        write_atomically(PAGE, f"{INTRODUCTION}\n{markdown(results, remarks)}".rstrip() + "\n")
     return 0
 
 

@@ -21,7 +21,7 @@ from adapt.train import one_thread
 from benchmarks.reproduce.result import Row, estimate
 from benchmarks.reproduce.session import CONFIGS, Session, Trained, Variant, train
 from benchmarks.reproduce.table import number
-from benchmarks.reproduce.variants import GRADIENT_BASED, LOCOMOTION, LOCOMOTION_QUICK, QUICK_LEARNERS
+from benchmarks.reproduce.variants import GRADIENT_BASED, LOCOMOTION, LOCOMOTION_QUICK, OF_LEARNER, QUICK_LEARNERS
 from sim.vector_env import VectorEnv
 
 ROUNDS = 3  # adaptations
@@ -51,7 +51,11 @@ def of_learner(variant: Variant, name: str) -> Variant:
     """The training of a learner: rollouts of a trial for a memory, copies of a robot for gradient steps."""
     module, attribute = META_LEARNERS[name]
     in_graph = getattr(import_module(module), attribute).in_graph
-    overrides: dict[str, Any] = {"learner.name": name, **({} if in_graph else GRADIENT_BASED)}
+    overrides: dict[str, Any] = {
+        "learner.name": name,
+        **({} if in_graph else GRADIENT_BASED),
+        **OF_LEARNER.get(name, {}),
+    }
     if (name in WITHOUT_MEMORY or not in_graph) and read_config(CONFIGS / variant.config).family is not None:
         overrides["family.settings.feedback"] = False
     return Variant(f"{variant.name}-{name}", variant.config, {**variant.overrides, **overrides})
@@ -65,7 +69,7 @@ def score(session: Session, run: Run) -> Score:
     with one_thread(), VectorEnv(run.family, at_once * config.copies, config.workers, groups) as envs:
         for index in range(robots // at_once):
             fast = begin_trial(envs, run.learner, config.copies, np.random.default_rng((SEED, index)))
-            result = progress(envs, run.learner, fast, ROUNDS, max(config.support, 1), (SEED, 1, index))
+            result = progress(envs, run.learner, fast, ROUNDS, 1, (SEED, 1, index))
             success = None if result[1] is None else result[1].astype(np.float64)
             found.append(Score(result[0].cpu().double().numpy(), success))
     return joined(found)
@@ -79,8 +83,7 @@ def joined(scores: list[Score]) -> Score:
 
 def _row(label: str, trained: list[Trained], scores: list[Score], gap: str) -> Row:
     before = "; ".join(number(estimate([one.returns[:, step] for one in scores]).mean) for step in range(ROUNDS))
-    config = trained[0].run.config
-    rollouts = config.copies * max(config.support, 1)
+    rollouts = trained[0].run.config.copies
     note = f"after 0, 1, 2: {before}" + (f"; {rollouts} rollouts each time" if rollouts > 1 else "") + gap
     seconds = sum(one.seconds for one in trained) / len(trained)
     return Row(label, estimate([one.returns[:, ROUNDS] for one in scores]), None, "", trained[0].steps, seconds, note)

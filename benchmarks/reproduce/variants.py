@@ -33,6 +33,14 @@ TABULAR_QUICK = {
 # learner → what it is trained with
 NAVIGATION = {
     "maml": Variant("navigation-maml", "navigation_maml.yaml"),
+    # Its rollouts before the adaptation are what it learns from, so three of four are.
+    "fine_tune": Variant(
+        "navigation-fine-tune",
+        "navigation_maml.yaml",
+        {"learner.name": "fine_tune", "steps": 8_000_000, "lanes": 200, "copies": 10, "rollouts": 4, "support": 3},
+    ),
+    # It learns nothing from tasks, so one iteration is enough.
+    "scratch": Variant("navigation-scratch", "navigation_maml.yaml", {"learner.name": "scratch", "steps": 1}),
     "oracle": Variant("navigation-oracle", "navigation_oracle.yaml"),
 }
 NAVIGATION_QUICK = {"steps": 16_000, "lanes": 100, "learner.settings.hidden": [32, 32]}
@@ -49,6 +57,7 @@ LOCOMOTION = {
     "pendubot swing-up": Variant("pendubot-swing-up", "pendubot_swing_up.yaml"),
 }
 GRADIENT_BASED = {"lanes": 80, "copies": 10, "rollouts": 2, "support": 1}  # learners that adapt between rollouts
+OF_LEARNER = {"fine_tune": {"rollouts": 4, "support": 3}, "scratch": {"steps": 1}}  # as in navigation
 LOCOMOTION_QUICK = {"steps": 480, "lanes": 8, "workers": 0, "rollouts": 3, "family.settings.horizon": 10}
 QUICK_LEARNERS = ["rl2"]
 
