@@ -7,6 +7,7 @@ Pinto et al. 2018) and the time that is left; it is not exported. `D` features, 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class ActorCritic(MetaLearner):
         """Make the optimiser, once a subclass has all its parameters."""
         critic = {id(parameter) for parameter in self.critic.parameters()}
         actor = [parameter for parameter in self.parameters() if id(parameter) not in critic]
-        self.optimiser = PPO(actor, list(self.critic.parameters()), self.head.distribution, self.settings.ppo)
+        self.optimiser = PPO(actor, self.head, self.critic, self.settings.ppo)
 
     def optimiser_state(self) -> dict[str, Any]:
         return self.optimiser.state_dict()
@@ -135,17 +136,19 @@ class ActorCritic(MetaLearner):
         with torch.no_grad():
             inputs = self.inputs(episodes)
             critic_inputs = self.critic_inputs(inputs, episodes)
-            value = self.return_scale.inverse(self.critic(critic_inputs)).squeeze(-1)
+            parts = critic_inputs.flatten(0, 2).split(4096)  # fresh memory costs more than arithmetic
+            value = self.return_scale.inverse(torch.cat([self.critic.train_on(part) for part in parts]))
+            value = value.view(critic_inputs.shape[:-1])
             gain = advantages(episodes.reward, value, episodes.valid, episodes.terminated, ppo.discount, ppo.gae)
             returns = gain + value[..., :-1]
             self.return_scale.update(returns[episodes.valid][:, None])
             chosen = gain[episodes.valid]
             gain = (gain - chosen.mean()) / (chosen.std() + 1e-6)
             target = self.return_scale(returns[..., None]).squeeze(-1)
-            scalars = torch.stack([episodes.extra["log_prob"], gain, target, episodes.valid], dim=-1)
-            table = torch.cat([critic_inputs[:, :, :-1], episodes.extra["action"], scalars], dim=-1)
+            scalars = torch.stack([episodes.extra["log_prob"], gain, target, episodes.valid])
+            table = torch.cat([critic_inputs[:, :, :-1], episodes.extra["action"]], dim=-1)
         memory = episodes.fast[:, 0, : self.memory_size]
-        metrics = self.optimiser.update(lambda: self._batches(table, memory))
+        metrics = self.optimiser.update(lambda: self._batches(table, scalars, memory))
         self.features.normaliser.update(self.features.expand(episodes.observation[:, :, :-1][episodes.valid]))
         return metrics
 
@@ -157,18 +160,20 @@ class ActorCritic(MetaLearner):
         time = torch.linspace(0, 1, inputs.shape[2], device=inputs.device)[:, None].expand(*inputs.shape[:3], 1)
         return torch.cat([inputs, known, time], dim=-1)
 
-    def _batches(self, table: Tensor, memory: Tensor) -> Iterator[Batch]:
+    def _batches(self, table: Tensor, scalars: Tensor, memory: Tensor) -> Iterator[Batch]:
         """Whole trials of some of the robots, so that memory is trained through time.
 
-        `table` (B, K, T, ·) holds the critic's inputs, which begin with the policy's, then action, log-probability,
-        advantage, target and whether the step counts: one row a step, so that shuffling is one operation.
+        `table` (B, K, T, ·) holds the critic's inputs, which begin with the policy's, then action; `scalars`
+        (4, B, K, T) log-probability, advantage, target and whether the step counts.
         """
         order = torch.randperm(len(table)).to(table.device)
         table, memory = table.index_select(0, order), memory.index_select(0, order)
-        count = self.settings.ppo.minibatches
-        for rows, start in zip(table.chunk(count), memory.chunk(count), strict=True):
-            critic_inputs, action = rows[..., : -self.action_size - 4], rows[..., -self.action_size - 4 : -4]
-            log_prob, advantage, target, valid = rows[..., -4:].unbind(-1)
-            read, _ = self.read_through(critic_inputs[..., : self.input_size], start, valid)
-            centre, value = self.head.train_on(read), self.critic.train_on(critic_inputs).squeeze(-1)
-            yield Batch(centre, self.head.spread, value, action, log_prob, advantage, target, valid)
+        scalars = scalars.index_select(1, order)
+        robots = math.ceil(len(table) / self.settings.ppo.minibatches)  # a minibatch
+        trials = table[..., : self.input_size].split(robots), memory.split(robots), scalars[3].split(robots)
+        known, action = table.flatten(0, 2).tensor_split([-self.action_size], dim=-1)
+        samples = robots * scalars[0, 0].numel()
+        columns = (column.split(samples) for column in (known, action, *scalars.flatten(1)))
+        for inputs, start, valid, *rest in zip(*trials, *columns, strict=True):
+            read, _ = self.read_through(inputs, start, valid)
+            yield Batch(read.flatten(0, 2), *rest)

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from hardware_io.config import option
-from policies.distributions import Distribution
+from policies.networks import ActionHead
+from policies.perceptron import Perceptron, backward_pass, forward_pass
 
 
 @dataclass(frozen=True)
@@ -47,39 +49,34 @@ def advantages(reward: Tensor, value: Tensor, valid: Tensor, terminated: Tensor,
 
 @dataclass(frozen=True)
 class Batch:
-    """One minibatch; leading dimensions are free, `valid` weighs the samples."""
+    """One minibatch of `N` samples; `valid` weighs them."""
 
-    centre: Tensor  # (..., A) of the new policy's distribution
-    spread: Tensor  # (A,), or (0,) for choices
-    value: Tensor  # (...,) of the new critic, normalised
-    action: Tensor  # (..., A)
-    log_prob: Tensor  # (...,) of the policy that acted
-    advantage: Tensor  # (...,) normalised
-    target: Tensor  # (...,) normalised return
-    valid: Tensor  # (...,) whether a sample counts: bool, or 0 and 1
+    read: Tensor  # (N, ·) what the head reads; gradients go on into whatever computed it
+    known: Tensor  # (N, ·) what the critic reads
+    action: Tensor  # (N, A)
+    log_prob: Tensor  # (N,) of the policy that acted
+    advantage: Tensor  # (N,) normalised
+    target: Tensor  # (N,) normalised return
+    valid: Tensor  # (N,) whether a sample counts: bool, or 0 and 1
 
 
 class PPO:
-    """Optimises an actor, whose actions are drawn from `distribution`, and a critic."""
+    """Optimises an actor, a head and perhaps what computes its inputs (`actor`: parameters of both), and a critic."""
 
-    def __init__(
-        self,
-        actor: list[nn.Parameter],
-        critic: list[nn.Parameter],
-        distribution: Distribution,
-        settings: PPOSettings,
-    ) -> None:
-        self.settings, self.actor, self.critic = settings, Flat(actor), Flat(critic)
-        self.distribution = distribution
+    def __init__(self, actor: list[nn.Parameter], head: ActionHead, critic: Perceptron, settings: PPOSettings) -> None:
+        self.head, self.settings = head, settings
+        # Modules look up their parameters anew each time, which takes longer than a layer.
+        self._head, self._critic = list(head.network.parameters()), list(critic.parameters())
+        self._flats = Flat(actor), Flat(list(critic.parameters()))
         rates = (settings.learning_rate, settings.critic_learning_rate)
-        groups = [{"params": [f.vector], "lr": rate} for f, rate in zip((self.actor, self.critic), rates, strict=True)]
+        groups = [{"params": [flat.vector], "lr": rate} for flat, rate in zip(self._flats, rates, strict=True)]
         self.optimiser = torch.optim.Adam(groups, fused=True)
 
     def update(self, batches: Callable[[], Iterator[Batch]]) -> dict[str, float]:
         """`epochs` passes over the minibatches that `batches` makes; returns metrics."""
-        for flat in (self.actor, self.critic):
+        for flat in self._flats:
             flat.gather(self.optimiser)
-        settings, totals, count = self.settings, torch.zeros(4, device=self.actor.vector.device), 0
+        settings, totals, count = self.settings, torch.zeros(4, device=self._flats[0].vector.device), 0
         for _ in range(settings.epochs):
             for batch in batches():
                 totals += self._step(batch)
@@ -94,31 +91,57 @@ class PPO:
     def _step(self, batch: Batch) -> Tensor:
         """One minibatch: policy loss, value loss, divergence, share of clipped samples, (4,).
 
-        The losses' derivatives are written out; PyTorch takes over where the networks begin.
+        Derivatives of head, critic and losses are written out; autograd takes over behind what the head reads.
         """
-        settings = self.settings
-        weight = batch.valid / batch.valid.sum().clamp(min=1)
-        log_ratio = self.distribution.log_prob(batch.action, batch.centre, batch.spread) - batch.log_prob
+        for flat in self._flats:
+            flat.gradient.zero_()
+        weight = batch.valid / batch.valid.sum().clamp_(min=1)
+        error = self._judge(batch, weight)
+        gain, log_ratio, clipped = self._act(batch, weight)
+        for flat in self._flats:
+            flat.clip(self.settings.max_gradient)
+        self._descend()
+        # The third is Schulman's low-variance estimate.
+        each = torch.stack([gain.neg_(), error.square_(), log_ratio.expm1().sub_(log_ratio), clipped.to(gain.dtype)])
+        return torch.mv(each, weight)
+
+    def _judge(self, batch: Batch, weight: Tensor) -> Tensor:
+        """The critic's forward and backward pass: errors (N,)."""
+        *values, value = forward_pass(self._critic, batch.known)
+        error = value.squeeze(-1) - batch.target
+        backward_pass(self._critic, gradients(self._critic), values, (error * weight).mul_(2)[:, None], to_inputs=False)
+        return error
+
+    def _act(self, batch: Batch, weight: Tensor) -> tuple[Tensor, ...]:
+        """The actor's forward and backward pass: gains, log-ratios and whether they were clipped, (N,) each."""
+        settings, distribution, spread = self.settings, self.head.distribution, self.head.spread
+        *values, centre = forward_pass(self._head, batch.read.detach())
+        log_ratio = distribution.log_prob(batch.action, centre, spread).sub_(batch.log_prob)
         ratio = torch.exp(log_ratio)
         bounded = ratio.clamp(1 - settings.clip, 1 + settings.clip)
         gain, bounded_gain = ratio * batch.advantage, bounded * batch.advantage
-        error = batch.value - batch.target
         # Clipping flattens the loss where the bounded gain is the lesser.
-        pull = gain * weight * (gain <= bounded_gain)
-        d_centre, d_spread = self.distribution.derivatives(
-            batch.action, batch.centre, batch.spread, -pull, -settings.entropy * weight
-        )
-        derivatives = ((batch.centre, d_centre), (batch.spread, d_spread), (batch.value, error * weight * 2))
-        outputs, pulls = zip(*(pair for pair in derivatives if pair[0].requires_grad), strict=True)
-        for flat in (self.actor, self.critic):
-            flat.gradient.zero_()
-        torch.autograd.backward(outputs, pulls)
-        for flat in (self.actor, self.critic):
-            flat.clip(settings.max_gradient)
-        self.optimiser.step()
-        each = torch.stack([torch.minimum(gain, bounded_gain).neg_(), error * error,
-                            ratio - log_ratio - 1, ratio != bounded])  # fmt: skip
-        return torch.mv(each.flatten(1), weight.flatten())  # third: Schulman's low-variance estimate
+        pull = (gain * weight).mul_(gain <= bounded_gain).neg_()
+        d_centre, d_spread = distribution.derivatives(batch.action, centre, spread, pull, weight * -settings.entropy)
+        self.head.pull_spread(d_spread)
+        d_read = backward_pass(self._head, gradients(self._head), values, d_centre, batch.read.requires_grad)
+        if d_read is not None:
+            batch.read.backward(d_read)
+        return torch.minimum(gain, bounded_gain), log_ratio, ratio != bounded
+
+    def _descend(self) -> None:
+        """`optimiser.step()` without its bookkeeping, which on two vectors costs more than the arithmetic."""
+        if not self.optimiser.state[self._flats[0].vector]:
+            self.optimiser.step()  # makes the moments
+            return
+        for group in self.optimiser.param_groups:
+            vector = group["params"][0]
+            state, (beta1, beta2) = self.optimiser.state[vector], group["betas"]
+            adam(
+                [vector], [vector.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]], fused=True,
+                amsgrad=False, beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=0.0, eps=group["eps"],
+                maximize=False,
+            )  # fmt: skip
 
     def _follow_kl(self, kl: float) -> None:
         """Learning rate down when steps are too long, up when too short (the rule of legged_gym's runners)."""
@@ -133,6 +156,11 @@ class PPO:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimiser.load_state_dict(state)
+
+
+def gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """The places that backward passes add to."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 class Flat:
@@ -163,7 +191,7 @@ class Flat:
 
     def clip(self, limit: float) -> None:
         """Shorten the gradient to `limit` where it is longer."""
-        self.gradient.mul_(limit / self.gradient.norm().clamp_(min=limit))
+        self.gradient.div_(torch.linalg.vector_norm(self.gradient).div_(limit).clamp_(min=1))
 
     def _joined(self) -> Tensor:
         return torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])

@@ -73,6 +73,7 @@ class ActionHead(nn.Module):
         """(..., I) → centre (..., A)."""
         return self.network(inputs)
 
-    def train_on(self, inputs: Tensor) -> Tensor:
-        """The same as `forward`, for training: first derivatives only."""
-        return self.network.train_on(inputs)
+    def pull_spread(self, derivative: Tensor) -> None:
+        """Add to the parameter's gradient one by the spread (A,), which does not reach beyond the bounds."""
+        if self._log_std.grad is not None:
+            self._log_std.grad.addcmul_(derivative, (self._log_std == self.spread).to(derivative.dtype))

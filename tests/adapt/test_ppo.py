@@ -1,13 +1,24 @@
-"""Advantages worked by hand, and the optimiser on a problem with a known answer."""
-
-from collections.abc import Iterator
+"""Advantages worked by hand, the optimiser's gradients against autograd, and a problem with a known answer."""
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapt.ppo import PPO, Batch, PPOSettings, advantages
-from policies.distributions import Gaussian
+from hardware_io.interface import Interface
+from policies.networks import ActionHead
+from policies.perceptron import Perceptron
+
+
+def networks(
+    inputs: int, known: int, actions: int = 1, discrete: bool = False, std: float = 0.4
+) -> tuple[ActionHead, Perceptron]:
+    head = ActionHead([inputs, 8], Interface(inputs, (1.0,) * actions, discrete), std)
+    return head, Perceptron([known, 8, 1], output_gain=1.0)
+
+
+def optimiser_of(head: ActionHead, critic: Perceptron, settings: PPOSettings) -> PPO:
+    return PPO(list(head.parameters()), head, critic, settings)
 
 
 def test_advantages_by_hand() -> None:
@@ -30,77 +41,99 @@ def test_a_terminated_rollout_is_not_bootstrapped_and_what_follows_does_not_coun
 
 def test_the_update_moves_the_policy_to_the_better_action() -> None:
     torch.manual_seed(0)
-    actor, critic = nn.Linear(1, 1), nn.Linear(1, 1)
-    log_std = torch.tensor([-1.0])
-    optimiser = PPO(
-        list(actor.parameters()), list(critic.parameters()), Gaussian(), PPOSettings(learning_rate=0.02, target_kl=0.0)
-    )
+    head, critic = networks(1, 1)
+    optimiser = optimiser_of(head, critic, PPOSettings(learning_rate=0.02, target_kl=0.0))
     ones = torch.ones(256, 1)
 
     def improve() -> dict[str, float]:
         with torch.no_grad():
-            mean = actor(ones)
+            mean, log_std = head(ones), head.spread
             action = mean + log_std.exp() * torch.randn(256, 1)
-            log_prob = Gaussian().log_prob(action, mean, log_std)
+            log_prob = head.distribution.log_prob(action, mean, log_std)
             reward = -((action[:, 0] - 0.7) ** 2)
             gain = (reward - reward.mean()) / reward.std()
-
-        def batches() -> Iterator[Batch]:
-            yield Batch(
-                actor(ones),
-                log_std,
-                critic(ones)[:, 0],
-                action,
-                log_prob,
-                gain,
-                reward,
-                torch.ones(256, dtype=torch.bool),
-            )
-
-        return optimiser.update(batches)
+        batch = Batch(ones, ones, action, log_prob, gain, reward, torch.ones(256, dtype=torch.bool))
+        return optimiser.update(lambda: iter([batch]))
 
     first = improve()
     for _ in range(60):
         last = improve()
-    assert actor(ones[:1]).item() == pytest.approx(0.7, abs=0.1)
+    assert head(ones[:1]).item() == pytest.approx(0.7, abs=0.1)
     assert last["value_loss"] < first["value_loss"]
 
 
 def test_samples_that_do_not_count_change_nothing() -> None:
-    def after(garbage: float) -> list[float]:
+    def after(garbage: float) -> list[Tensor]:
         torch.manual_seed(1)
-        actor, critic = nn.Linear(1, 1), nn.Linear(1, 1)
-        optimiser = PPO(list(actor.parameters()), list(critic.parameters()), Gaussian(), PPOSettings())
-        inputs = torch.tensor([[1.0], [garbage]])
-        valid = torch.tensor([True, False])
-        action, zero = torch.tensor([[0.3], [garbage]]), torch.zeros(2)
+        head, critic = networks(1, 1)
+        inputs, action = torch.tensor([[1.0], [garbage]]), torch.tensor([[0.3], [garbage]])
+        zero, valid = torch.zeros(2), torch.tensor([True, False])
+        batch = Batch(inputs, inputs, action, zero, zero + 1, zero, valid)
+        optimiser_of(head, critic, PPOSettings()).update(lambda: iter([batch]))
+        return [parameter.detach() for parameter in (*head.parameters(), *critic.parameters())]
 
-        def batches() -> Iterator[Batch]:
-            yield Batch(actor(inputs), torch.zeros(1), critic(inputs)[:, 0], action, zero, zero + 1, zero, valid)
-
-        optimiser.update(batches)
-        return [p.item() for p in actor.parameters()]
-
-    assert after(0.0) == pytest.approx(after(5.0))
+    for one, other in zip(after(0.0), after(5.0), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("spread", [0.01, 0.5])
-def test_the_written_out_derivatives_are_those_of_the_loss(spread: float) -> None:
-    """With steps of plain gradient descent and gradients that are not clipped, parameters move along the gradient."""
+@pytest.mark.parametrize("old_spread", [0.01, 0.5])
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("rows", [40, 1200])
+def test_gradients_are_those_of_autograd(old_spread: float, discrete: bool, rows: int) -> None:
+    """Of head, critic, standard deviation and of what stands before the head, with gradients that are not clipped."""
     torch.manual_seed(2)
-    settings = PPOSettings(epochs=1, target_kl=0.0, max_gradient=1e9, entropy=0.3)
-    mean, value, log_std = (nn.Parameter(x) for x in (torch.randn(8, 5, 2), torch.randn(8, 5), torch.zeros(2)))
-    action = torch.randn(8, 5, 2)
-    old = Gaussian().log_prob(action, mean, log_std).detach() + spread * torch.randn(8, 5)
-    advantage, target, valid = torch.randn(8, 5), torch.randn(8, 5), torch.rand(8, 5) < 0.7
-    ratio = torch.exp(Gaussian().log_prob(action, mean, log_std) - old)
+    settings = PPOSettings(epochs=1, target_kl=0.0, max_gradient=1e9, entropy=0.3, learning_rate=0.0)
+    (head, critic), before = networks(4, 5, 3, discrete), nn.Linear(2, 4)
+    seen, known, distribution = torch.randn(rows, 2), torch.randn(rows, 5), head.distribution
+    centre, value = head(torch.tanh(before(seen))), critic(known)[:, 0]
+    action = distribution.sample(centre, head.spread, torch.randn(rows, 3)).detach()
+    log_prob = distribution.log_prob(action, centre, head.spread)
+    old = log_prob.detach() + old_spread * torch.randn(rows)
+    advantage, target, valid = torch.randn(rows), torch.randn(rows), torch.rand(rows) < 0.7
+    ratio = torch.exp(log_prob - old)
     surrogate = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)[valid].mean()
-    loss = -surrogate + ((value - target) ** 2)[valid].mean() - 0.3 * log_std.sum()
-    expected = torch.autograd.grad(loss, [mean, log_std, value])
+    entropy = distribution.entropy(centre, head.spread)[valid].mean()
+    value_loss = ((value - target) ** 2)[valid].mean()
+    parameters = [p for p in (*head.parameters(), *before.parameters(), *critic.parameters()) if p.requires_grad]
+    expected = torch.autograd.grad(value_loss - surrogate - 0.3 * entropy, parameters)
 
-    optimiser = PPO([mean, log_std], [value], Gaussian(), settings)
-    batch = Batch(mean * 1, log_std * 1, value * 1, action, old, advantage, target, valid)
+    optimiser = PPO([*head.parameters(), *before.parameters()], head, critic, settings)
+    batch = Batch(torch.tanh(before(seen)), known, action, old, advantage, target, valid)
     metrics = optimiser.update(lambda: iter([batch]))
-    for parameter, gradient in zip((mean, log_std, value), expected, strict=True):
-        assert parameter.grad is not None and torch.allclose(parameter.grad, gradient, atol=1e-6)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert parameter.grad is not None and torch.allclose(parameter.grad, gradient, atol=2e-6)
     assert metrics["policy_loss"] == pytest.approx(-float(surrogate.detach()), abs=1e-5)
+    assert metrics["value_loss"] == pytest.approx(float(value_loss.detach()), rel=1e-5)
+    divergence = (ratio - 1 - torch.log(ratio))[valid].mean()
+    assert metrics["kl"] == pytest.approx(float(divergence.detach()), rel=1e-2, abs=1e-6)
+
+
+def test_a_standard_deviation_beyond_its_bounds_is_not_pulled() -> None:
+    torch.manual_seed(3)
+    head, critic = networks(2, 2, std=0.01)
+    zeros, inputs = torch.zeros(8), torch.randn(8, 2)
+    batch = Batch(inputs, inputs, torch.randn(8, 1), zeros, zeros + 1, zeros, zeros + 1)
+    optimiser_of(head, critic, PPOSettings(epochs=1)).update(lambda: iter([batch]))
+    assert head._log_std.grad is not None and head._log_std.grad.tolist() == [0.0]
+
+
+def test_steps_are_those_of_adam() -> None:
+    """The clipped gradients of each minibatch, fed to PyTorch's own optimiser, give the same weights and moments."""
+    torch.manual_seed(4)
+    head, critic = networks(2, 2)
+    rates = PPOSettings(epochs=1, target_kl=0.0, learning_rate=0.02, critic_learning_rate=0.01, max_gradient=0.1)
+    optimiser = optimiser_of(head, critic, rates)
+    copies = [[p.detach().clone().requires_grad_() for p in net.parameters()] for net in (head, critic)]
+    reference = torch.optim.Adam([{"params": copies[0], "lr": 0.02}, {"params": copies[1], "lr": 0.01}])
+    for _ in range(3):
+        batch = Batch(torch.randn(8, 2), torch.randn(8, 2), torch.randn(8, 1), *torch.randn(3, 8), torch.ones(8))
+        optimiser.update(lambda batch=batch: iter([batch]))
+        for copied, net in zip(copies, (head, critic), strict=True):
+            assert torch.cat([p.grad.flatten() for p in net.parameters()]).norm() <= 0.1 + 1e-6
+            for copy, parameter in zip(copied, net.parameters(), strict=True):
+                copy.grad = parameter.grad.clone()
+        reference.step()
+    for copied, net in zip(copies, (head, critic), strict=True):
+        for copy, parameter in zip(copied, net.parameters(), strict=True):
+            assert torch.allclose(copy, parameter, atol=1e-6)
+    assert [float(state["step"]) for state in optimiser.state_dict()["state"].values()] == [3.0, 3.0]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from policies.perceptron import Perceptron, WrittenOut
+from policies.perceptron import Perceptron, WrittenOut, backward_pass, forward_pass
 
 
 def test_values_and_gradients_equal_those_of_pytorch() -> None:
@@ -24,3 +24,31 @@ def test_gradients_against_finite_differences(sizes: list[int]) -> None:
     network = Perceptron(sizes, output_gain=1.0).double()
     inputs = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(WrittenOut.apply, (inputs, *network.parameters()))
+
+
+@pytest.mark.parametrize("rows", [6, 1200])
+@pytest.mark.parametrize("sizes", [[3, 2], [2, 6, 4, 1], [7, 5, 5, 3]])
+def test_passes_without_autograd_add_the_same_gradients(sizes: list[int], rows: int) -> None:
+    torch.manual_seed(2)
+    network, inputs = Perceptron(sizes, output_gain=1.0), torch.randn(rows, sizes[0], requires_grad=True)
+    outputs, pull = network(inputs), torch.randn(rows, sizes[-1]) / rows
+    weights = list(network.parameters())
+    *expected, d_inputs = torch.autograd.grad((outputs * pull).sum(), [*weights, inputs])
+    gradients = [torch.ones_like(weight) for weight in weights]
+    with torch.no_grad():
+        *values, got = forward_pass(weights, inputs)
+        assert torch.allclose(got, outputs, atol=1e-6)
+        back = backward_pass(weights, gradients, values, pull.clone(), to_inputs=True)
+        assert backward_pass(weights, gradients, values, pull, to_inputs=False) is None
+    assert back is not None and torch.allclose(back, d_inputs, atol=1e-6)
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        assert torch.allclose(gradient, 1 + 2 * wanted, atol=2e-6)
+
+
+def test_tanh_keeps_its_limits() -> None:
+    network = Perceptron([1, 1, 1], output_gain=1.0)
+    with torch.no_grad():
+        for weight, value in zip(network.parameters(), (1.0, 0.0, 1.0, 0.0), strict=True):
+            weight.fill_(value)
+        steps = torch.tensor([-1e4, -30.0, -1.0, 0.0, 1e-3, 1.0, 30.0, 1e4])[:, None]
+        assert torch.allclose(network.train_on(steps), torch.tanh(steps), rtol=0, atol=2e-7)
