@@ -114,7 +114,8 @@ class GradientBased(MetaLearner):
     def policy(self, features: Tensor, fast: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, N, D), fast (B, F) → centre (B, N, A) and spread (B, 1, A) of the distribution of actions."""
         weights, spread = self.parts(self.weights(fast))
-        return self.network(self.represent(features), weights), spread[:, None].clamp(LOWEST, HIGHEST)
+        network = self.network.train_on if torch.is_grad_enabled() else self.network
+        return network(self.represent(features), weights), spread[:, None].clamp(LOWEST, HIGHEST)
 
     def weights(self, fast: Tensor) -> Tensor:
         """Adapted parameters (B, W) of fast states (B, F)."""

@@ -87,8 +87,8 @@ class Policy(nn.Module):
         layers = like.network.layers(like.shared.detach()[None, : like.network.size])
         modules: list[nn.Module] = []
         for weight, bias in layers:
-            linear = nn.Linear(*weight.shape[1:])
-            linear.weight = nn.Parameter(weight[0].t().contiguous())
+            linear = nn.Linear(weight.shape[2], weight.shape[1])
+            linear.weight = nn.Parameter(weight[0].clone())
             linear.bias = nn.Parameter(bias[0, 0].clone())
             modules += [linear, nn.Tanh()]
         self.mean = nn.Sequential(*modules[:-1])
@@ -131,7 +131,7 @@ class Loop:
         named = dict(zip((name for name, _ in self.policy.named_parameters()),
                          torch.autograd.grad(loss, list(self.policy.parameters())), strict=True))  # fmt: skip
         spread = named.pop("log_std")
-        return torch.cat([*((g.t() if g.dim() == 2 else g).reshape(-1) for g in named.values()), spread])
+        return torch.cat([*(gradient.reshape(-1) for gradient in named.values()), spread])
 
 
 def disagreement(size: Size) -> float:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-Layer = tuple[Tensor, Tensor]  # weight (B or 1, I, O) and bias (B or 1, 1, O)
+Layer = tuple[Tensor, Tensor]  # weight (B or 1, O, I), as it is fastest for few outputs, and bias (B or 1, 1, O)
 
 
 class TaskPerceptron:
@@ -28,7 +28,7 @@ class TaskPerceptron:
 
     def __init__(self, sizes: list[int], activation: str, output_gain: float = 0.01) -> None:
         self.sizes, self.relu, self._gain = sizes, activation == "relu", output_gain
-        self._parts = [part for i, o in pairwise(sizes) for part in (i * o, o)]
+        self._parts = [part for i, o in pairwise(sizes) for part in (o * i, o)]
         self.size = sum(self._parts)  # F
 
     def initial(self) -> Tensor:
@@ -36,15 +36,15 @@ class TaskPerceptron:
         parts = []
         for index, (size_in, size_out) in enumerate(pairwise(self.sizes)):
             last = index == len(self.sizes) - 2
-            weight = nn.init.orthogonal_(torch.empty(size_in, size_out), self._gain if last else math.sqrt(2))
+            weight = nn.init.orthogonal_(torch.empty(size_out, size_in), self._gain if last else math.sqrt(2))
             parts += [weight.reshape(-1), torch.zeros(size_out)]
         return torch.cat(parts)
 
     def layers(self, weights: Tensor) -> list[Layer]:
         """Views of weights (B, F)."""
         parts = weights.split(self._parts, dim=1)
-        pairs = zip(parts[::2], parts[1::2], pairwise(self.sizes), strict=True)
-        return [(weight.unflatten(1, shape), bias[:, None]) for weight, bias, shape in pairs]
+        pairs = zip(parts[::2], parts[1::2], self.sizes[1:], strict=True)
+        return [(weight.unflatten(1, (size_out, -1)), bias[:, None]) for weight, bias, size_out in pairs]
 
     def activate(self, values: Tensor) -> Tensor:
         return torch.relu(values) if self.relu else torch.tanh(values)
@@ -65,6 +65,28 @@ class TaskPerceptron:
             inputs = self.activate(affine(inputs, layer))
         return affine(inputs, last)
 
+    def train_on(self, inputs: Tensor, weights: Tensor) -> Tensor:
+        """The same for training: faster, first derivatives only."""
+        result: Tensor = Outputs.apply(self, inputs, weights)
+        return result
+
+    def forward(self, inputs: Tensor, layers: list[Layer]) -> tuple[list[Tensor], Tensor]:
+        """What each layer reads, and the outputs; no graph."""
+        values = [inputs]
+        for layer in layers[:-1]:
+            values.append(self.activate_(affine(values[-1], layer)))
+        return values, affine(values[-1], layers[-1])
+
+    def backward(self, pull: Tensor, values: list[Tensor], layers: list[Layer]) -> tuple[Tensor, list[Tensor]]:
+        """Gradient by the weights (B, F) from that by the outputs, and those by what each layer gave, inputs first."""
+        parts, pulled = list[Tensor](), list[Tensor]()  # last layer first
+        for index in reversed(range(len(layers))):
+            pulled.append(pull)
+            parts += [pull.sum(1), torch.bmm(pull.mT, values[index]).flatten(1)]
+            if index:
+                pull = self.through(product(pull, layers[index][0]), values[index])
+        return torch.cat(parts[::-1], dim=1), pulled[::-1]
+
     def gradient(self, inputs: Tensor, weights: Tensor, spread: Tensor, loss: Loss) -> Tensor:
         """Of `loss` by weights (B or 1, F) and spread (B or 1, A), (B, F + A) for each task alone.
 
@@ -78,6 +100,27 @@ class TaskPerceptron:
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+class Outputs(torch.autograd.Function):
+    """Those of a `TaskPerceptron`, as one node of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, network: TaskPerceptron, inputs: Tensor, weights: Tensor) -> Tensor:
+        values, outputs = network.forward(inputs, network.layers(weights))
+        ctx.network = network
+        ctx.save_for_backward(weights, *values)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *pulls: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *values = ctx.saved_tensors
+        shared, layers = len(weights) == 1, ctx.network.layers(weights)
+        together = [merged(value, shared) for value in values]
+        gradient, pulled = ctx.network.backward(merged(pulls[0], shared), together, layers)
+        d_inputs = product(pulled[0], layers[0][0]).view_as(values[0]) if ctx.needs_input_grad[1] else None
+        return None, d_inputs, gradient
+
+
 class WrittenOut(torch.autograd.Function):
     """The gradient of a loss by the weights of a `TaskPerceptron`; its backward is a product with the Hessian."""
 
@@ -86,23 +129,15 @@ class WrittenOut(torch.autograd.Function):
         ctx: Any, network: TaskPerceptron, loss: Loss, inputs: Tensor, weights: Tensor, spread: Tensor
     ) -> Tensor:
         layers = network.layers(weights)
-        values = [inputs]  # that each layer reads
-        for layer in layers[:-1]:
-            values.append(network.activate_(affine(values[-1], layer)))
-        given = affine(values[-1], layers[-1]), spread[:, None].expand(len(inputs), 1, -1)
+        values, result = network.forward(inputs, layers)
+        given = result, spread[:, None].expand(len(inputs), 1, -1)
         with torch.enable_grad():  # the loss has few numbers beside the network: its derivatives are autograd's
             outputs = [output.detach().requires_grad_() for output in given]
             pulls = torch.autograd.grad(loss(*outputs), outputs, create_graph=True, materialize_grads=True)
-        pull = pulls[0].detach()
-        parts, pulled = [pulls[1].detach()[:, 0]], []  # last layer first
-        for value, (weight, _) in zip(reversed(values), reversed(layers), strict=True):
-            pulled.append(pull)
-            parts += [pull.sum(1), torch.bmm(value.mT, pull).flatten(1)]
-            if value is not inputs:
-                pull = network.through(product(pull, weight.mT), value)
+        gradient, pulled = network.backward(pulls[0].detach(), values, layers)
         ctx.network, ctx.outputs, ctx.pulls = network, outputs, pulls
-        ctx.save_for_backward(weights, *values, *reversed(pulled))
-        return torch.cat(parts[::-1], dim=1)
+        ctx.save_for_backward(weights, *values, *pulled)
+        return torch.cat([gradient, pulls[1].detach()[:, 0]], dim=1)
 
     @staticmethod
     @once_differentiable
@@ -120,7 +155,7 @@ class WrittenOut(torch.autograd.Function):
         for value, (weight, _), turn in zip(values[1:], layers[1:], turns[1:], strict=True):
             risen.append(move)
             moved.append(network.through(move, value))
-            move = add_product(affine(value, turn), moved[-1], weight)
+            move = add_product(affine(value, turn), moved[-1], weight.mT)
         # Backward: how the pulls move.
         with torch.enable_grad():
             push, push_spread = torch.autograd.grad(
@@ -129,18 +164,24 @@ class WrittenOut(torch.autograd.Function):
         parts = [push_spread[:, 0].sum(0, keepdim=True) if shared else push_spread[:, 0]]
         for index in reversed(range(len(layers))):
             value, pull = values[index], pulled[index]
-            turned = outer(value, push, shared)
+            pushed = merged(push, shared)
+            turned = torch.bmm(pushed.mT, merged(value, shared))
             if index:
-                turned = turned + outer(moved[index - 1], pull, shared)
-            parts += [push.sum((0, 1) if shared else 1).view(len(weights), -1), turned.flatten(1)]
+                turned.baddbmm_(merged(pull, shared).mT, merged(moved[index - 1], shared))
+            parts += [pushed.sum(1), turned.flatten(1)]
             if index or ctx.needs_input_grad[2]:
-                push = add_product(torch.bmm(pull, turns[index][0].mT), push, layers[index][0].mT)
+                push = add_product(torch.bmm(pull, turns[index][0]), push, layers[index][0])
             if index:
                 push = network.through(push, value)
                 if not network.relu:
                     push.addcmul_(value * pulled[index - 1], risen[index - 1], value=-2)
         d_inputs = push if ctx.needs_input_grad[2] else None
         return None, None, d_inputs, torch.cat(parts[:0:-1], dim=1), parts[0]
+
+
+def merged(values: Tensor, shared: bool) -> Tensor:
+    """(B, N, ·), or (1, B N, ·) where tasks share their weights, so that sums go over all of them."""
+    return values.flatten(0, 1)[None] if shared else values
 
 
 def product(values: Tensor, weight: Tensor) -> Tensor:
@@ -162,12 +203,5 @@ def affine(values: Tensor, layer: Layer) -> Tensor:
     """(B, N, I) through a layer, (B, N, O)."""
     weight, bias = layer
     if weight.shape[0] == values.shape[0]:  # len() would bake the batch into an exported graph
-        return torch.baddbmm(bias, values, weight)
-    return torch.addmm(bias[0], values.flatten(0, 1), weight[0]).unflatten(0, values.shape[:2])
-
-
-def outer(values: Tensor, pull: Tensor, shared: bool) -> Tensor:
-    """Sum over samples of (B, N, I) by (B, N, O): (B, I, O); over tasks as well where they share, (1, I, O)."""
-    if shared:
-        return (values.flatten(0, 1).mT @ pull.flatten(0, 1))[None]
-    return torch.bmm(values.mT, pull)
+        return torch.baddbmm(bias, values, weight.mT)
+    return torch.addmm(bias[0], values.flatten(0, 1), weight[0].t()).unflatten(0, values.shape[:2])

@@ -39,8 +39,8 @@ def test_every_task_has_a_perceptron_of_its_own(activation: str) -> None:
     for task in range(B):
         values, rest = inputs[task], weights[task]
         for index, (i, o) in enumerate(((4, 6), (6, 5), (5, 2))):
-            weight, bias, rest = rest[: i * o].view(i, o), rest[i * o : i * o + o], rest[i * o + o :]
-            values = values @ weight + bias
+            weight, bias, rest = rest[: i * o].view(o, i), rest[i * o : i * o + o], rest[i * o + o :]
+            values = values @ weight.T + bias
             values = values if index == 2 else getattr(torch, activation)(values)
         assert len(rest) == 0 and torch.allclose(outputs[task], values)
 
@@ -75,3 +75,17 @@ def test_without_a_spread() -> None:
     nothing = torch.zeros(1, 0, dtype=torch.float64)
     gradient = network.gradient(inputs, weights, nothing, lambda outputs, _: outputs.square().sum())
     assert gradient.shape == (B, network.size) and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_training_gives_the_same_outputs_and_derivatives(activation: str, shared: bool) -> None:
+    network, inputs, weights, _ = setting(activation, shared)
+    ours, theirs = network.train_on(inputs, weights), network(inputs, weights)
+    assert torch.allclose(ours, theirs)
+    for one, other in zip(
+        torch.autograd.grad(ours.sin().sum(), (inputs, weights)),
+        torch.autograd.grad(theirs.sin().sum(), (inputs, weights)),
+        strict=True,
+    ):
+        assert torch.allclose(one, other)
