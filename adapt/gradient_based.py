@@ -29,7 +29,7 @@ from policies.features import Features
 from policies.task_perceptron import TaskPerceptron
 
 LOWEST, HIGHEST = math.log(0.02), math.log(2.0)  # bounds of the log standard deviation; ±1 is the limit of an action
-CHUNK = 8000  # samples of which the work of one step fits a core's cache
+CHUNK = 3000  # samples whose work fits a core's cache; fewer cost more around the products than in them
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Samples:
 
     features: Tensor  # (B, N, D)
     action: Tensor  # (B, N, A) as drawn, before it was bounded
-    advantage: Tensor  # (B, N) of mean 0 and deviation 1 in each task
+    advantage: Tensor  # (B, N) of mean 0 and deviation 1 in each task, times weight
     weight: Tensor  # (B, N) of sum 1 in each task, 0 where filled up
     centre: Tensor  # (B, N, A) of the distribution that the action was drawn from
     spread: Tensor  # (B, 1, A)
@@ -176,7 +176,8 @@ class GradientBased(MetaLearner):
         action = self.distribution.sample(centre, spread, noise) if action is None else gathered(action)
         log_prob = self.distribution.log_prob(action, centre, spread)
         spread = spread.expand(len(fast), -1, -1)
-        return Samples(features, action, (gain - mean) / (deviation + 1e-8), weight, centre, spread, log_prob)
+        advantage = weight * (gain - mean) / (deviation + 1e-8)
+        return Samples(features, action, advantage, weight, centre, spread, log_prob)
 
     def inner_step(self, fast: Tensor, samples: Samples) -> Tensor:
         """Fast state (B or 1, F) → (B, F) after one gradient step on the samples."""
@@ -190,17 +191,17 @@ class GradientBased(MetaLearner):
             gradient = gradient + self.settings.proximity * offset
         return torch.cat([offset - self.rates(count) * gradient, (count + 1).expand(len(gradient), 1)], dim=1)
 
-    def rates(self, count: Tensor) -> Tensor:
-        """Length of the step (B, 1 or W) that follows `count` (B, 1) others."""
+    def rates(self, count: Tensor) -> Tensor | float:
+        """Length of the step, (B, 1 or W) or one for all, that follows `count` (B, 1) others."""
         first, later = self.settings.inner_rate, self.settings.later_rate
-        return torch.where(count == 0, first, first if later is None else later)
+        return first if later is None else torch.where(count == 0, first, later)
 
     def inner_loss(self, samples: Samples, centre: Tensor, spread: Tensor) -> Tensor:
         """Minus the policy gradient's objective, summed over tasks; `spread` is not yet bounded."""
         gain = self.distribution.log_prob(samples.action, centre, spread.clamp(LOWEST, HIGHEST))
         if self.likelihood_ratio:
             gain = torch.exp(gain - samples.log_prob)
-        return -(samples.weight * samples.advantage * gain).sum()
+        return -(samples.advantage * gain).sum()
 
     def adapted(self, support: list[Samples]) -> Tensor:
         """Fast state after one inner step on each stage: (B, F), and (1, F) without any."""
@@ -246,7 +247,7 @@ class GradientBased(MetaLearner):
         if self.settings.outer.method == "ppo":
             clip = self.settings.outer.ppo.clip
             gain = torch.minimum(gain, ratio.clamp(1 - clip, 1 + clip) * query.advantage)
-        return (query.weight * gain).sum()
+        return gain.sum()
 
     def divergence(self, stages: list[Samples]) -> Tensor:
         """KL divergence of adapted policies from those that sampled, summed over tasks."""

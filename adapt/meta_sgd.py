@@ -19,4 +19,4 @@ class MetaSGD(GradientBased):
         self.step_sizes = nn.Parameter(torch.ones_like(self.shared))
 
     def rates(self, count: Tensor) -> Tensor:
-        return super().rates(count) * self.step_sizes
+        return self.step_sizes * super().rates(count)

@@ -55,7 +55,7 @@ class Reinforce(GradientBased):
         gains = []
         for samples in stages:
             log_prob = self.distribution.log_prob(samples.action, *self.policy(samples.features, self.fast0(1)))
-            gains.append((samples.weight * samples.advantage * log_prob).sum())
+            gains.append((samples.advantage * log_prob).sum())
         return torch.stack(gains).mean()
 
     def divergence(self, stages: list[Samples]) -> Tensor:

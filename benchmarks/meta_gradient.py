@@ -76,7 +76,7 @@ def samples_of(size: Size, dtype: torch.dtype) -> Samples:
     action, spread = normal(ACTION), torch.zeros(size.tasks, 1, ACTION, dtype=dtype)
     log_prob = torch.distributions.Normal(0, 1).log_prob(action).sum(-1)
     weight = torch.full(shape, 1 / size.samples, dtype=dtype)
-    return Samples(normal(OBSERVATION), action, normal(), weight, torch.zeros_like(action), spread, log_prob)
+    return Samples(normal(OBSERVATION), action, normal() * weight, weight, torch.zeros_like(action), spread, log_prob)
 
 
 class Policy(nn.Module):
@@ -115,9 +115,9 @@ class Loop:
 
     def gradient(self) -> Tensor:
         """(P,) in our order."""
-        tasks, loss = len(self.stages[0].weight), torch.zeros(())
+        (tasks, size), loss = self.stages[0].weight.shape, torch.zeros(())
         for task in range(tasks):
-            *support, query = [(s.features[task], s.action[task], s.advantage[task], s.log_prob[task])
+            *support, query = [(s.features[task], s.action[task], s.advantage[task] * size, s.log_prob[task])
                                for s in self.stages]  # fmt: skip
             own = {name: parameter.clone() for name, parameter in self.policy.named_parameters()}
             for features, action, advantage, _ in support:
