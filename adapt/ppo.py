@@ -12,7 +12,7 @@ from torch.optim.adam import adam
 
 from hardware_io.config import option
 from policies.networks import ActionHead
-from policies.perceptron import Perceptron, backward_pass, forward_pass
+from policies.perceptron import Perceptron, Room, backward_pass, forward_pass
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class PPO:
         self.head, self.settings = head, settings
         # Modules look up their parameters anew each time, which takes longer than a layer.
         self._head, self._critic = list(head.network.parameters()), list(critic.parameters())
+        self._room = Room()
         self._flats = Flat(actor), Flat(list(critic.parameters()))
         rates = (settings.learning_rate, settings.critic_learning_rate)
         groups = [{"params": [flat.vector], "lr": rate} for flat, rate in zip(self._flats, rates, strict=True)]
@@ -107,15 +108,16 @@ class PPO:
 
     def _judge(self, batch: Batch, weight: Tensor) -> Tensor:
         """The critic's forward and backward pass: errors (N,)."""
-        *values, value = forward_pass(self._critic, batch.known)
+        *values, value = forward_pass(self._critic, batch.known, self._room)
         error = value.squeeze(-1) - batch.target
-        backward_pass(self._critic, gradients(self._critic), values, (error * weight).mul_(2)[:, None], to_inputs=False)
+        pull = (error * weight).mul_(2)[:, None]
+        backward_pass(self._critic, gradients(self._critic), values, pull, self._room, to_inputs=False)
         return error
 
     def _act(self, batch: Batch, weight: Tensor) -> tuple[Tensor, ...]:
         """The actor's forward and backward pass: gains, log-ratios and whether they were clipped, (N,) each."""
         settings, distribution, spread = self.settings, self.head.distribution, self.head.spread
-        *values, centre = forward_pass(self._head, batch.read.detach())
+        *values, centre = forward_pass(self._head, batch.read.detach(), self._room)
         log_ratio = distribution.log_prob(batch.action, centre, spread).sub_(batch.log_prob)
         ratio = torch.exp(log_ratio)
         bounded = ratio.clamp(1 - settings.clip, 1 + settings.clip)
@@ -124,7 +126,8 @@ class PPO:
         pull = (gain * weight).mul_(gain <= bounded_gain).neg_()
         d_centre, d_spread = distribution.derivatives(batch.action, centre, spread, pull, weight * -settings.entropy)
         self.head.pull_spread(d_spread)
-        d_read = backward_pass(self._head, gradients(self._head), values, d_centre, batch.read.requires_grad)
+        to_read = batch.read.requires_grad
+        d_read = backward_pass(self._head, gradients(self._head), values, d_centre, self._room, to_read)
         if d_read is not None:
             batch.read.backward(d_read)
         return torch.minimum(gain, bounded_gain), log_ratio, ratio != bounded

@@ -28,7 +28,7 @@ from sim.robots import load_robot
 
 OURS, SB3 = "PPO update", "SB3 PPO.train"
 OURS_RECURRENT, CONTRIB, FUSED = "RL² update (GRU)", "RecurrentPPO.train (LSTM)", "RecurrentPPO, no starts"
-AIM = 2.0
+AIM, AIM_RECURRENT = 3.0, 5.0
 UNIT = "samples/s"
 HIDDEN, MEMORY = 64, 64  # units
 
@@ -202,7 +202,7 @@ def recurrent(size: Size, turns: int, device: str, threads: int) -> list[Figure]
         for name, starts in ((CONTRIB, True), (FUSED, False))
     }
     values = take_turns({OURS_RECURRENT: ours, **theirs}, turns)
-    aims = {CONTRIB: AIM, FUSED: None}
+    aims = {CONTRIB: AIM_RECURRENT, FUSED: None}
     return compare(section("recurrent 64", size, device, threads), values, UNIT, OURS_RECURRENT, aims)
 
 

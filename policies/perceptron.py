@@ -1,4 +1,4 @@
-"""A perceptron with its forward and backward pass written out: a third of the time of PyTorch's own on a CPU.
+"""A perceptron with its forward and backward pass written out: half the time of PyTorch's own on a CPU.
 
 Layers are small here, so that what PyTorch does around each operation costs as much as the operation. The hyperbolic
 tangent is taken as 2 σ(2x) − 1, within 2e-7 of PyTorch's own, which costs up to four times as much.
@@ -40,7 +40,7 @@ class WrittenOut(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, *weights: Tensor) -> Tensor:
-        *values, outputs = forward_pass(weights, inputs)
+        *values, outputs = forward_pass(weights, inputs, Room())
         ctx.save_for_backward(*values, *weights)
         return outputs
 
@@ -50,12 +50,26 @@ class WrittenOut(torch.autograd.Function):
         saved = ctx.saved_tensors
         values, weights = saved[: len(saved) // 3], saved[len(saved) // 3 :]
         results = [torch.zeros_like(weight) for weight in weights]
-        d_inputs = backward_pass(weights, results, values, gradients[0], to_inputs=ctx.needs_input_grad[0])
+        d_inputs = backward_pass(weights, results, values, gradients[0], Room(), to_inputs=ctx.needs_input_grad[0])
         return d_inputs, *results
 
 
-def forward_pass(weights: Sequence[Tensor], inputs: Tensor) -> list[Tensor]:
-    """What each layer reads, from the inputs (N, I) on, and at last the outputs (N, O).
+class Room:
+    """Memory that passes use again, because fresh memory costs more than arithmetic; the next pass overwrites it."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[object, ...], Tensor] = {}
+
+    def take(self, place: str, rows: Tensor, columns: int) -> Tensor:
+        """As many rows as `rows` has."""
+        key = place, len(rows), columns, rows.device, rows.dtype
+        if key not in self._arrays:
+            self._arrays[key] = rows.new_empty(len(rows), columns)
+        return self._arrays[key]
+
+
+def forward_pass(weights: Sequence[Tensor], inputs: Tensor, room: Room) -> list[Tensor]:
+    """What each layer reads, from the inputs (N, I) on, and at last the outputs (N, O), all in `room`.
 
     `weights` are weight and bias of each layer. Call it without autograd.
     """
@@ -64,15 +78,22 @@ def forward_pass(weights: Sequence[Tensor], inputs: Tensor) -> list[Tensor]:
         weight, bias = weights[layer].t(), weights[layer + 1]
         if tall:
             weight = weight.contiguous()  # the product with a transposed view may take twice as long
+        outputs = room.take(f"values {layer}", inputs, len(bias))
         if layer < len(weights) - 2:
-            values.append(torch.addmm(bias, values[-1], weight, beta=2, alpha=2).sigmoid_().mul_(2).sub_(1))
+            torch.addmm(bias, values[-1], weight, beta=2, alpha=2, out=outputs).sigmoid_().mul_(2).sub_(1)
         else:
-            values.append(torch.addmm(bias, values[-1], weight))
+            torch.addmm(bias, values[-1], weight, out=outputs)
+        values.append(outputs)
     return values
 
 
 def backward_pass(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], values: Sequence[Tensor], pull: Tensor, to_inputs: bool
+    weights: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    values: Sequence[Tensor],
+    pull: Tensor,
+    room: Room,
+    to_inputs: bool,
 ) -> Tensor | None:
     """Add to the weights' gradients what a gradient `pull` (N, O) of the outputs gives; returns the inputs' if wanted.
 
@@ -85,6 +106,6 @@ def backward_pass(
             gradients[2 * layer].addmm_(pull.t(), values[layer])
         gradients[2 * layer + 1].add_(pull.sum(0))
         if layer:
-            pull = pull @ weights[2 * layer]
+            pull = torch.mm(pull, weights[2 * layer], out=room.take(f"pull {layer}", pull, values[layer].shape[1]))
             torch.ops.aten.tanh_backward.grad_input(pull, values[layer], grad_input=pull)
     return pull @ weights[0] if to_inputs else None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from policies.perceptron import Perceptron, WrittenOut, backward_pass, forward_pass
+from policies.perceptron import Perceptron, Room, WrittenOut, backward_pass, forward_pass
 
 
 def test_values_and_gradients_equal_those_of_pytorch() -> None:
@@ -34,12 +34,12 @@ def test_passes_without_autograd_add_the_same_gradients(sizes: list[int], rows: 
     outputs, pull = network(inputs), torch.randn(rows, sizes[-1]) / rows
     weights = list(network.parameters())
     *expected, d_inputs = torch.autograd.grad((outputs * pull).sum(), [*weights, inputs])
-    gradients = [torch.ones_like(weight) for weight in weights]
+    gradients, room = [torch.ones_like(weight) for weight in weights], Room()
     with torch.no_grad():
-        *values, got = forward_pass(weights, inputs)
+        *values, got = forward_pass(weights, inputs, room)
         assert torch.allclose(got, outputs, atol=1e-6)
-        back = backward_pass(weights, gradients, values, pull.clone(), to_inputs=True)
-        assert backward_pass(weights, gradients, values, pull, to_inputs=False) is None
+        back = backward_pass(weights, gradients, values, pull.clone(), room, to_inputs=True)
+        assert backward_pass(weights, gradients, values, pull, room, to_inputs=False) is None
     assert back is not None and torch.allclose(back, d_inputs, atol=1e-6)
     for gradient, wanted in zip(gradients, expected, strict=True):
         assert torch.allclose(gradient, 1 + 2 * wanted, atol=2e-6)
