@@ -57,6 +57,7 @@ class TrainConfig:
     support: int = option(0, min=0, help="of them before `adapt`; 0 where the fast state changes inside the graph")
     adaptations: int = option(1, min=1, help="how often support rollouts and `adapt` come before the query rollouts")
     anywhere: float = option(0.5, min=0.0, max=1.0, help="share of training rollouts that start anywhere")
+    overlap: bool = option(False, help="simulate the next trial during an update, with the weights from before it")
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="auto: CUDA where there is one")
     checkpoint_every: int = option(10, min=1, unit="iterations", help="what a kill can cost")
     evaluate_every: int = option(20, min=0, unit="iterations", help="0: never")

@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,15 +20,16 @@ import numpy as np
 import torch
 import yaml
 
-from adapt.episodes import Episodes
-from adapt.rollout import begin_trial, progress, rollout
+from adapt.collect import Ahead, Trial, collect
+from adapt.learner import MetaLearner
+from adapt.rollout import begin_trial, progress
 from adapt.run_folder import TrainConfig, family_of, new_learner, read_config, read_metrics
-from hardware_io.config import ConfigError, dump, write_atomically
+from hardware_io.config import ConfigError, build, dump, write_atomically
 from policies.checkpoint import load_checkpoint, save_checkpoint
 from sim.family import RobotFamily
 from sim.vector_env import VectorEnv
 
-DYNAMICS, TRAINING, EVALUATION = 1, 2, 3  # streams of random numbers
+EVALUATION = 3  # stream of random numbers, beside those of adapt/collect.py
 EVALUATION_ROBOTS = 64
 CHANGEABLE = {"steps", "checkpoint_every", "evaluate_every"}  # when a training is resumed
 
@@ -51,6 +53,10 @@ class Trainer:
         self.learner = new_learner(config, self.family, source)
         self._check_rollouts(source)
         self.learner.to(pick_device(config.device))
+        self.ahead: Ahead | None = None
+        if config.overlap:
+            self.ahead = Ahead(new_learner(config, self.family, source).to(self.learner.kept.device))
+            self.ahead.actor.load_state_dict(self.learner.state_dict())
         self.metrics: dict[str, float] = {}
         self._interrupted, self._whole = False, True
         if (self.folder / "checkpoint.pt").exists():
@@ -74,11 +80,14 @@ class Trainer:
         config = self.config
         with ExitStack() as stack:
             stack.enter_context(one_thread())
+            if self.ahead is not None:
+                stack.callback(self.ahead.close)
             groups = 2 if config.workers else 1
             self.envs = stack.enter_context(VectorEnv(self.family, config.lanes, config.workers, groups))
-            held_out = stack.enter_context(
-                VectorEnv(self.family, EVALUATION_ROBOTS * config.copies, config.workers, groups)
-            )
+            held_out: VectorEnv | None = None
+            if config.evaluate_every:
+                lanes = EVALUATION_ROBOTS * config.copies
+                held_out = stack.enter_context(VectorEnv(self.family, lanes, config.workers, groups))
             stack.enter_context(self._catch_interrupt())
             log = stack.enter_context(Log(self.folder))
             saved = True
@@ -88,7 +97,7 @@ class Trainer:
                 self.progress.iteration += 1
                 self.progress.steps += self.steps_per_iteration
                 last = self.progress.steps >= config.steps
-                if config.evaluate_every and (last or self.progress.iteration % config.evaluate_every == 0):
+                if held_out and (last or self.progress.iteration % config.evaluate_every == 0):
                     metrics |= self._evaluate(held_out)
                 self.progress.seconds += time.perf_counter() - begun
                 self.metrics |= metrics
@@ -102,6 +111,10 @@ class Trainer:
                 self.save()
         return self.progress.steps >= config.steps
 
+    def interrupt(self) -> None:
+        """End `run` after the present iteration, as Ctrl-C does."""
+        self._interrupted = True
+
     def save(self) -> None:
         """Write the checkpoint: enough to go on exactly."""
         learner = self.learner
@@ -111,6 +124,7 @@ class Trainer:
                 "config": dump(self.config),
                 "spec": self.family.spec.to_dict() if isinstance(self.family, RobotFamily) else None,
                 "learner": learner.state_dict(),
+                "actor": self.ahead.actor.state_dict() if self.ahead else None,
                 "optimiser": learner.optimiser_state(),
                 "random": torch.get_rng_state(),
                 "progress": vars(self.progress),
@@ -122,7 +136,7 @@ class Trainer:
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
         content = load_checkpoint(path)
-        before, now = content["config"], dump(self.config)
+        before, now = dump(build(TrainConfig, content["config"], str(path))), dump(self.config)
         for key in now:
             if key not in CHANGEABLE and now[key] != before[key]:
                 raise ConfigError(
@@ -130,6 +144,8 @@ class Trainer:
                 )
         try:
             self.learner.load_state_dict(content["learner"])
+            if self.ahead is not None:
+                self.ahead.actor.load_state_dict(content["actor"])
             self.learner.load_optimiser_state(content["optimiser"])
         except (KeyError, ValueError, RuntimeError) as error:
             was = str(error).splitlines()[0]
@@ -152,30 +168,28 @@ class Trainer:
 
     def _iterate(self) -> dict[str, float]:
         """One trial of all lanes and one outer step (the loop of the design)."""
-        config, learner, iteration = self.config, self.learner, self.progress.iteration
-        rng = np.random.default_rng((config.seed, DYNAMICS, iteration))
-        begun = time.perf_counter()
-        seed = (config.seed, TRAINING, iteration)
-        fast = begin_trial(self.envs, learner, config.copies, rng, randomised=learner.randomised)
-        support: list[Episodes] = []
-        if config.support:
-            for index in range(config.adaptations):
-                support.append(rollout(self.envs, learner, fast, config.support, (*seed, index), True, config.anywhere))
-                fast = learner.adapt(fast, support[-1]).detach()
-        count = config.rollouts - config.support * config.adaptations
-        query = rollout(self.envs, learner, fast, count, (*seed, len(support)), anywhere=config.anywhere)
-        simulated = time.perf_counter()
+        begun, iteration = time.perf_counter(), self.progress.iteration
+        trial = self.ahead.trial(self._simulate, iteration) if self.ahead else self._simulate(self.learner, iteration)
         self._whole = False
-        metrics = learner.meta_update(support, query)
+        if self.ahead is None:
+            metrics = self.learner.meta_update(trial.support, trial.query)
+        else:
+            last = self.progress.steps + self.steps_per_iteration >= self.config.steps
+            following = None if last else partial(self._simulate, self.ahead.actor, iteration + 1)
+            metrics = self.ahead.update(self.learner, trial, following)
         self._whole = True
+        seconds, query = time.perf_counter() - begun, trial.query
         return {
             **metrics,
-            **({"return_unadapted": float(support[0].returns.mean())} if support else {}),
+            **({"return_unadapted": float(trial.support[0].returns.mean())} if trial.support else {}),
             "return": float(query.returns.mean()),
             "terminated": float(query.terminated.any(-1).float().mean()),
-            "steps_per_second": self.steps_per_iteration / (time.perf_counter() - begun),
-            "simulation_share": (simulated - begun) / (time.perf_counter() - begun),
+            "steps_per_second": self.steps_per_iteration / seconds,
+            "simulation_share": trial.seconds / seconds,
         }
+
+    def _simulate(self, learner: MetaLearner, iteration: int) -> Trial:
+        return collect(self.config, self.envs, learner, iteration)
 
     def _evaluate(self, envs: VectorEnv) -> dict[str, float]:
         """Return and success before and after adaptation on tasks that training never sees."""
@@ -191,11 +205,11 @@ class Trainer:
     def _catch_interrupt(self) -> ExitStack:
         stack = ExitStack()
 
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            self._interrupted = True
+        def caught(number: int, frame: FrameType | None) -> None:
+            self.interrupt()
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.signal(number, interrupt))
+            stack.callback(signal.signal, number, signal.signal(number, caught))
         return stack
 
 

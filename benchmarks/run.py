@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.measure import Figure, machine, warning
 from hardware_io.config import write_atomically
 
-PARTS = ("env", "ppo", "inference", "loop")
+PARTS = ("env", "ppo", "meta", "training", "inference", "loop")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,6 +49,8 @@ def main(argv: list[str]) -> int:
     parts: dict[str, tuple[str, Callable[..., Callable[..., Any]]]] = {
         "env": ("benchmarks.environment", lambda run: partial(run, options.quick, lanes, options.workers)),
         "ppo": ("benchmarks.updates", lambda run: partial(run, options.quick, options.threads)),
+        "meta": ("benchmarks.meta_gradient", lambda run: partial(run, options.quick, options.threads)),
+        "training": ("benchmarks.training", lambda run: partial(run, options.quick, options.workers)),
         "inference": ("benchmarks.inference", lambda run: partial(run, options.quick)),
         "loop": ("benchmarks.control_loop", lambda run: partial(run, options.quick)),
     }

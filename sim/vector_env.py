@@ -222,8 +222,8 @@ def _work(pipe: Connection, layout: Layout, buffers: dict[str, Any], waited: Any
         while True:
             begun = time.perf_counter()
             message = pipe.recv_bytes()
+            waited[worker] += time.perf_counter() - begun
             if message[:1] == STEP:
-                waited[worker] += time.perf_counter() - begun
                 own.step(message[1])
             else:
                 own.call(*pickle.loads(message[1:]))

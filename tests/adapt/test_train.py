@@ -9,15 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from adapt.collect import collect
 from adapt.run_folder import TrainConfig, load_run, read_config, read_metrics
 from adapt.train import Trainer, main
 from hardware_io.config import ConfigError, build
 from policies.checkpoint import load_checkpoint, save_checkpoint
+from sim.families.navigation import Navigation, NavigationBlock, NavigationSettings
+from sim.family import TaskError
+from sim.vector_env import VectorEnv
 
 TINY = {
     "robot": "simple_pendulum",
@@ -39,9 +45,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(folder / "checkpoint.pt")["learner"]
 
 
-def test_a_resumed_training_equals_one_that_was_never_interrupted(tmp_path: Path) -> None:
-    assert Trainer(config(), tmp_path / "whole").run()
-    first = Trainer(config(checkpoint_every=10), tmp_path / "parts")
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_resumed_training_equals_one_that_was_never_interrupted(tmp_path: Path, overlap: bool) -> None:
+    assert Trainer(config(overlap=overlap), tmp_path / "whole").run()
+    first = Trainer(config(checkpoint_every=10, overlap=overlap), tmp_path / "parts")
 
     def interrupt(progress: object, metrics: object) -> None:
         if first.progress.iteration == 2:
@@ -49,12 +56,68 @@ def test_a_resumed_training_equals_one_that_was_never_interrupted(tmp_path: Path
 
     assert not first.run(interrupt)
     assert first.progress.iteration == 2 and load_run(tmp_path / "parts").iteration == 2
-    assert Trainer(config(), tmp_path / "parts").run()
+    assert Trainer(config(overlap=overlap), tmp_path / "parts").run()
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
     kept = ("iteration", "return", "policy_loss", "kl")
     lines = [[{k: line[k] for k in kept} for line in read_metrics(tmp_path / name)] for name in ("whole", "parts")]
     assert lines[0] == lines[1] and len(lines[0]) == 4
+
+
+def test_with_overlap_a_trial_is_simulated_with_the_weights_from_before_the_last_update(tmp_path: Path) -> None:
+    folders = {overlap: tmp_path / str(overlap) for overlap in (False, True)}
+    for overlap, folder in folders.items():
+        assert Trainer(config(overlap=overlap), folder).run()
+    plain, ahead = ([line["return"] for line in read_metrics(folder)] for folder in folders.values())
+    assert plain[0] == ahead[0] and plain[1] != ahead[1]
+    late = Trainer(config(), tmp_path / "late")
+    with VectorEnv(late.family, late.config.lanes, late.config.workers) as envs:
+        untrained = collect(late.config, envs, late.learner, 1)
+    assert float(untrained.query.returns.mean()) == ahead[1]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_task_that_fails_leaves_what_was_learned_before_it(tmp_path: Path, overlap: bool) -> None:
+    changes = {"robot": None, "task": None, "workers": 0, "checkpoint_every": 100, "overlap": overlap}
+    family = {"name": f"{__name__}:Breaking", "settings": {"good_trials": 2}}
+    trainer = Trainer(config(**changes, family=family), tmp_path)
+    with pytest.raises(TaskError, match=r"breaking: task 1 \(parameters \[.*\]\): step 1: reward \[nan\]"):
+        trainer.run()
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == 2 == len(read_metrics(tmp_path))
+    assert all(torch.equal(value, trainer.learner.state_dict()[key]) for key, value in weights(tmp_path).items())
+
+
+class Breaking(Navigation):
+    """Points on a plane of which the second is not paid in numbers, after some trials."""
+
+    name = "breaking"
+
+    def __init__(self, good_trials: int) -> None:
+        super().__init__(NavigationSettings(horizon=3))
+        self.good_trials = good_trials
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], source: str) -> Breaking:
+        return cls(**settings)
+
+    def block(self, n: int) -> BreakingBlock:
+        return BreakingBlock(self.settings, n, self.good_trials)
+
+
+class BreakingBlock(NavigationBlock):
+    def __init__(self, settings: NavigationSettings, n: int, good_trials: int) -> None:
+        super().__init__(settings, n)
+        self.trials_left = good_trials
+
+    def set_dynamics(self, dynamics: np.ndarray) -> None:
+        super().set_dynamics(dynamics)
+        self.trials_left -= 1
+
+    def step(self, command: np.ndarray) -> np.ndarray:
+        observation = super().step(command)
+        if self.trials_left < 0:
+            self.reward[1] = np.nan
+        return observation
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
@@ -80,11 +143,11 @@ def test_ctrl_c_ends_the_command_with_a_checkpoint_and_says_how_to_go_on(tmp_pat
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "steps": 10_000_000}))
     command = [sys.executable, "-m", "cli", "train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    patience = time.monotonic() + 60
+    patience = time.monotonic() + 240
     while not (tmp_path / "run" / "checkpoint.pt").exists() and time.monotonic() < patience:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # its workers, too, as a terminal does
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 130 and f"acclimate train {tmp_path / 'run'}" in output
     before = load_run(tmp_path / "run").iteration
     assert before >= 1
