@@ -77,15 +77,15 @@ class TaskPerceptron:
             values.append(self.activate_(affine(values[-1], layer)))
         return values, affine(values[-1], layers[-1])
 
-    def backward(self, pull: Tensor, values: list[Tensor], layers: list[Layer]) -> tuple[Tensor, list[Tensor]]:
-        """Gradient by the weights (B, F) from that by the outputs, and those by what each layer gave, inputs first."""
+    def backward(self, pull: Tensor, values: list[Tensor], layers: list[Layer]) -> tuple[list[Tensor], list[Tensor]]:
+        """From that by outputs: parts of the gradient by weights (B, F), and those by what each layer gave."""
         parts, pulled = list[Tensor](), list[Tensor]()  # last layer first
         for index in reversed(range(len(layers))):
             pulled.append(pull)
             parts += [pull.sum(1), torch.bmm(pull.mT, values[index]).flatten(1)]
             if index:
                 pull = self.through(product(pull, layers[index][0]), values[index])
-        return torch.cat(parts[::-1], dim=1), pulled[::-1]
+        return parts[::-1], pulled[::-1]
 
     def gradient(self, inputs: Tensor, weights: Tensor, spread: Tensor, loss: Loss) -> Tensor:
         """Of `loss` by weights (B or 1, F) and spread (B or 1, A), (B, F + A) for each task alone.
@@ -116,9 +116,9 @@ class Outputs(torch.autograd.Function):
         weights, *values = ctx.saved_tensors
         shared, layers = len(weights) == 1, ctx.network.layers(weights)
         together = [merged(value, shared) for value in values]
-        gradient, pulled = ctx.network.backward(merged(pulls[0], shared), together, layers)
+        parts, pulled = ctx.network.backward(merged(pulls[0], shared), together, layers)
         d_inputs = product(pulled[0], layers[0][0]).view_as(values[0]) if ctx.needs_input_grad[1] else None
-        return None, d_inputs, gradient
+        return None, d_inputs, torch.cat(parts, dim=1)
 
 
 class WrittenOut(torch.autograd.Function):
@@ -134,10 +134,10 @@ class WrittenOut(torch.autograd.Function):
         with torch.enable_grad():  # the loss has few numbers beside the network: its derivatives are autograd's
             outputs = [output.detach().requires_grad_() for output in given]
             pulls = torch.autograd.grad(loss(*outputs), outputs, create_graph=True, materialize_grads=True)
-        gradient, pulled = network.backward(pulls[0].detach(), values, layers)
+        parts, pulled = network.backward(pulls[0].detach(), values, layers)
         ctx.network, ctx.outputs, ctx.pulls = network, outputs, pulls
         ctx.save_for_backward(weights, *values, *pulled)
-        return torch.cat([gradient, pulls[1].detach()[:, 0]], dim=1)
+        return torch.cat([*parts, pulls[1].detach()[:, 0]], dim=1)
 
     @staticmethod
     @once_differentiable
