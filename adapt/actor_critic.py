@@ -148,7 +148,7 @@ class ActorCritic(MetaLearner):
             scalars = torch.stack([episodes.extra["log_prob"], gain, target, episodes.valid])
             table = torch.cat([critic_inputs[:, :, :-1], episodes.extra["action"]], dim=-1)
         memory = episodes.fast[:, 0, : self.memory_size]
-        metrics = self.optimiser.update(lambda: self._batches(table, scalars, memory))
+        metrics = self.optimiser.update(lambda: self._batches(table, scalars, memory), self.trained)
         self.features.normaliser.update(self.features.expand(episodes.observation[:, :, :-1][episodes.valid]))
         return metrics
 

@@ -43,6 +43,7 @@ class MetaLearner(nn.Module, ABC):
     """`fast0`, `act`, `unroll`, `adapt`, `meta_update`; everything else in the project goes through these."""
 
     Settings: type  # dataclass of the learner's own settings
+    trained: float = 0.0  # share of the training that is over, as the outer loop says
     kept: Tensor  # (F,) bool: what is carried from rollout to rollout; the rest returns to its initial value
     randomised = True  # whether it is trained on random tasks; if not, on the nominal one
     in_graph = True  # whether the fast state changes inside the graph; if not, `adapt` changes it between rollouts

@@ -24,6 +24,7 @@ class PPOSettings:
     learning_rate: float = option(1e-3, min=0.0)
     critic_learning_rate: float = option(1e-3, min=0.0)
     target_kl: float = option(0.012, min=0.0, help="the actor's learning rate follows it; 0: constant")
+    anneal: float = option(0.0, min=0.0, max=1.0, help="share of target_kl that is gone when training ends")
     discount: float = option(0.99, min=0.0, max=1.0, help="a policy step")
     gae: float = option(0.95, min=0.0, max=1.0)
     clip: float = option(0.2, min=0.0)
@@ -73,8 +74,11 @@ class PPO:
         groups = [{"params": [flat.vector], "lr": rate} for flat, rate in zip(self._flats, rates, strict=True)]
         self.optimiser = torch.optim.Adam(groups, fused=True)
 
-    def update(self, batches: Callable[[], Iterator[Batch]]) -> dict[str, float]:
-        """`epochs` passes over the minibatches that `batches` makes; returns metrics."""
+    def update(self, batches: Callable[[], Iterator[Batch]], trained: float = 0.0) -> dict[str, float]:
+        """`epochs` passes over the minibatches that `batches` makes; returns metrics.
+
+        `trained` is the share of the training that is over.
+        """
         for flat in self._flats:
             flat.gather(self.optimiser)
         settings, totals, count = self.settings, torch.zeros(4, device=self._flats[0].vector.device), 0
@@ -83,7 +87,7 @@ class PPO:
                 totals += self._step(batch)
                 count += 1
             if settings.target_kl:
-                self._follow_kl(float(totals[2]) / count)
+                self._follow_kl(float(totals[2]) / count, settings.target_kl * (1 - settings.anneal * trained))
         policy_loss, value_loss, kl, clipped = (totals / max(count, 1)).tolist()
         rate = self.optimiser.param_groups[0]["lr"]
         return {"policy_loss": policy_loss, "value_loss": value_loss, "kl": kl, "clipped": clipped, "rate": rate}
@@ -146,12 +150,12 @@ class PPO:
                 maximize=False,
             )  # fmt: skip
 
-    def _follow_kl(self, kl: float) -> None:
+    def _follow_kl(self, kl: float, target: float) -> None:
         """Learning rate down when steps are too long, up when too short (the rule of legged_gym's runners)."""
         group = self.optimiser.param_groups[0]
-        if kl > 2 * self.settings.target_kl:
+        if kl > 2 * target:
             group["lr"] = max(group["lr"] / 1.5, 1e-5)
-        elif kl < self.settings.target_kl / 2:
+        elif kl < target / 2:
             group["lr"] = min(group["lr"] * 1.5, 3 * self.settings.learning_rate)
 
     def state_dict(self) -> dict[str, Any]:

@@ -169,6 +169,7 @@ class Trainer:
     def _iterate(self) -> dict[str, float]:
         """One trial of all lanes and one outer step (the loop of the design)."""
         begun, iteration = time.perf_counter(), self.progress.iteration
+        self.learner.trained = self.progress.steps / self.config.steps
         trial = self.ahead.trial(self._simulate, iteration) if self.ahead else self._simulate(self.learner, iteration)
         self._whole = False
         if self.ahead is None:
