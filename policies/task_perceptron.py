@@ -52,11 +52,13 @@ class TaskPerceptron:
     def activate_(self, values: Tensor) -> Tensor:
         return values.relu_() if self.relu else values.tanh_()
 
-    def through(self, pull: Tensor, value: Tensor) -> Tensor:
-        """`pull` times the activation's derivative, where it gave `value`."""
+    def through_(self, pull: Tensor, value: Tensor) -> Tensor:
+        """`pull` times the activation's derivative, where it gave `value`; in place, for memory is what takes time."""
         if self.relu:
-            return torch.ops.aten.threshold_backward(pull, value, 0)
-        return torch.ops.aten.tanh_backward(pull, value)
+            torch.ops.aten.threshold_backward.grad_input(pull, value, 0, grad_input=pull)
+        else:
+            torch.ops.aten.tanh_backward.grad_input(pull, value, grad_input=pull)
+        return pull
 
     def __call__(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Inputs (B, N, I), weights (B, F) → (B, N, O), by operations that autograd knows."""
@@ -84,7 +86,7 @@ class TaskPerceptron:
             pulled.append(pull)
             parts += [pull.sum(1), torch.bmm(pull.mT, values[index]).flatten(1)]
             if index:
-                pull = self.through(product(pull, layers[index][0]), values[index])
+                pull = self.through_(product(pull, layers[index][0]), values[index])
         return parts[::-1], pulled[::-1]
 
     def gradient(self, inputs: Tensor, weights: Tensor, spread: Tensor, loss: Loss) -> Tensor:
@@ -153,8 +155,8 @@ class WrittenOut(torch.autograd.Function):
         risen, moved = list[Tensor](), list[Tensor]()  # before and after the activation
         move = affine(values[0], turns[0])
         for value, (weight, _), turn in zip(values[1:], layers[1:], turns[1:], strict=True):
-            risen.append(move)
-            moved.append(network.through(move, value))
+            risen.append(move if network.relu else move.clone())  # only tanh needs it again
+            moved.append(network.through_(move, value))
             move = add_product(affine(value, turn), moved[-1], weight.mT)
         # Backward: how the pulls move.
         with torch.enable_grad():
@@ -172,7 +174,7 @@ class WrittenOut(torch.autograd.Function):
             if index or ctx.needs_input_grad[2]:
                 push = add_product(torch.bmm(pull, turns[index][0]), push, layers[index][0])
             if index:
-                push = network.through(push, value)
+                network.through_(push, value)
                 if not network.relu:
                     push.addcmul_(value * pulled[index - 1], risen[index - 1], value=-2)
         d_inputs = push if ctx.needs_input_grad[2] else None
