@@ -111,7 +111,7 @@ def test_both_do_the_same_over_whole_trials(exported: Exported, pendulum: RobotS
     assert found.trial.steps == ROLLOUTS * make_task(spec=pendulum, **TASK).steps
     assert found.long.steps == (LONG if exported.bundle.learner in WHOLE else SHORT) and LONG == 2000
     assert found.batches == (1, 3) == (1, BATCH)
-    changes = exported.learner.in_graph and exported.bundle.fast.size > 1
+    changes = exported.learner.in_graph and exported.bundle.learner != "reinforce"
     for difference in (found.trial, found.long):
         assert 0 < difference.command <= TOLERANCE  # two libraries never agree to the last bit: 0 means not compared
         # What the graph does not change is the same to the last bit.
@@ -141,7 +141,7 @@ def test_it_is_one_small_file_of_plain_arithmetic(exported: Exported) -> None:
     assert [path.name for path in exported.path.parent.iterdir()] == ["policy.onnx"]
     assert exported.path.stat().st_size == exported.report.size < 1_000_000
     found = operators(exported.bundle.graph)
-    assert found["Tanh"] and found["Gemm"]
+    assert found["Tanh"] and (found["Gemm"] or found["MatMul"])
     assert not FORBIDDEN & set(found)
     model = onnx.load_from_string(exported.bundle.graph)
     onnx.checker.check_model(model, full_check=True)
