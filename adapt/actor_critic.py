@@ -33,6 +33,7 @@ class ActorCriticSettings:
 
     hidden: tuple[int, ...] = option((64, 64), min=1, help="units of the policy's hidden layers")
     critic_hidden: tuple[int, ...] = option((128, 128), min=1)
+    critic_reads_dynamics: bool = option(True, help="the hidden parameters; false where they are hundreds")
     initial_std: float = option(0.6, min=0.05, max=1.0, help="of the action, whose limits are -1 and 1")
     ppo: PPOSettings = option(PPOSettings)
 
@@ -71,7 +72,7 @@ class ActorCritic(MetaLearner):
 
     def critic_input_size(self) -> int:
         """Width of what the critic reads: the policy's inputs, the hidden parameters, the time."""
-        return self.input_size + len(self.middle) + 1
+        return self.input_size + len(self.middle) * self.settings.critic_reads_dynamics + 1
 
     @abstractmethod
     def think(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,9 +157,11 @@ class ActorCritic(MetaLearner):
         """What the critic reads at every observation, (B, K, T+1, ·): the policy's inputs come first."""
         if episodes.dynamics is None:
             raise ValueError("episodes without dynamics cannot train the critic; real rollouts only adapt")
-        known = self.normalise(episodes.dynamics)[:, None, None].expand(*inputs.shape[:3], -1)
         time = torch.linspace(0, 1, inputs.shape[2], device=inputs.device)[:, None].expand(*inputs.shape[:3], 1)
-        return torch.cat([inputs, known, time], dim=-1)
+        known = [inputs, time]
+        if self.settings.critic_reads_dynamics:
+            known.append(self.normalise(episodes.dynamics)[:, None, None].expand(*inputs.shape[:3], -1))
+        return torch.cat(known, dim=-1)
 
     def _batches(self, table: Tensor, scalars: Tensor, memory: Tensor) -> Iterator[Batch]:
         """Whole trials of some of the robots, so that memory is trained through time.
