@@ -56,6 +56,8 @@ def test_a_busy_machine_is_named() -> None:
     ("part", "expected"),
     [
         ("ppo", ["PPO update / SB3 PPO.train", "RL² update (GRU) / RecurrentPPO.train (LSTM)"]),
+        ("meta", ["MAML meta-gradient / a loop over tasks"]),
+        ("training", ["share of wall-clock in which workers simulate"]),
         ("inference", ["Policy.step, 1 thread: p50", "Policy.step, 1 thread: p99"]),
         pytest.param(
             "env",
