@@ -24,7 +24,7 @@ class PPOSettings:
     learning_rate: float = option(1e-3, min=0.0)
     critic_learning_rate: float = option(1e-3, min=0.0)
     target_kl: float = option(0.012, min=0.0, help="the actor's learning rate follows it; 0: constant")
-    anneal: float = option(0.0, min=0.0, max=1.0, help="share of target_kl that is gone when training ends")
+    anneal: float = option(0.0, min=0.0, max=1.0, help="share of target_kl and entropy that is gone when training ends")
     discount: float = option(0.99, min=0.0, max=1.0, help="a policy step")
     gae: float = option(0.95, min=0.0, max=1.0)
     clip: float = option(0.2, min=0.0)
@@ -68,7 +68,7 @@ class PPO:
         self.head, self.settings = head, settings
         # Modules look up their parameters anew each time, which takes longer than a layer.
         self._head, self._critic = list(head.network.parameters()), list(critic.parameters())
-        self._room = Room()
+        self._room, self._entropy = Room(), settings.entropy
         self._flats = Flat(actor), Flat(list(critic.parameters()))
         rates = (settings.learning_rate, settings.critic_learning_rate)
         groups = [{"params": [flat.vector], "lr": rate} for flat, rate in zip(self._flats, rates, strict=True)]
@@ -82,12 +82,14 @@ class PPO:
         for flat in self._flats:
             flat.gather(self.optimiser)
         settings, totals, count = self.settings, torch.zeros(4, device=self._flats[0].vector.device), 0
+        left = 1 - settings.anneal * trained
+        self._entropy = settings.entropy * left
         for _ in range(settings.epochs):
             for batch in batches():
                 totals += self._step(batch)
                 count += 1
             if settings.target_kl:
-                self._follow_kl(float(totals[2]) / count, settings.target_kl * (1 - settings.anneal * trained))
+                self._follow_kl(float(totals[2]) / count, settings.target_kl * left)
         policy_loss, value_loss, kl, clipped = (totals / max(count, 1)).tolist()
         rate = self.optimiser.param_groups[0]["lr"]
         return {"policy_loss": policy_loss, "value_loss": value_loss, "kl": kl, "clipped": clipped, "rate": rate}
@@ -128,7 +130,7 @@ class PPO:
         gain, bounded_gain = ratio * batch.advantage, bounded * batch.advantage
         # Clipping flattens the loss where the bounded gain is the lesser.
         pull = (gain * weight).mul_(gain <= bounded_gain).neg_()
-        d_centre, d_spread = distribution.derivatives(batch.action, centre, spread, pull, weight * -settings.entropy)
+        d_centre, d_spread = distribution.derivatives(batch.action, centre, spread, pull, weight * -self._entropy)
         self.head.pull_spread(d_spread)
         to_read = batch.read.requires_grad
         d_read = backward_pass(self._head, gradients(self._head), values, d_centre, self._room, to_read)

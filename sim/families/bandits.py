@@ -61,6 +61,7 @@ class BanditBlock:
     """`n` bandits side by side."""
 
     def __init__(self, settings: BanditSettings, n: int) -> None:
+        self.settings, self._pulled = settings, 0
         self.chance = np.full((n, settings.arms), 0.5)
         self.reward, self.terminated = np.zeros(n), np.zeros(n, bool)
         self.rng = np.random.default_rng(0)
@@ -72,14 +73,17 @@ class BanditBlock:
 
     def reset(self, rng: np.random.Generator, anywhere: float = 0.0) -> NDArray[np.float32]:
         """Begin a rollout; there is but one state to start from."""
-        self.rng = rng
+        self.rng, self._pulled = rng, 0
         self.reward[...] = 0
+        self.terminated[...] = False
         return self._observe()
 
     def step(self, command: Array) -> NDArray[np.float32]:
         """Pull the arm where each command (n, k) is greatest."""
         chance = self.chance[self._lanes, np.argmax(command, axis=1)]
         self.reward[...] = self.rng.uniform(size=len(chance)) < chance
+        self._pulled += 1
+        self.terminated[...] = self._pulled >= self.settings.pulls  # nothing is to be had after the last pull
         return self._observe()
 
     def close(self) -> None:

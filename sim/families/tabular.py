@@ -96,6 +96,7 @@ class TabularBlock:
         self.rng, self._steps = rng, 0
         self.state[...] = 0
         self.reward[...] = 0
+        self.terminated[...] = False
         return self._one_hot[self.state]
 
     def step(self, command: Array) -> NDArray[np.float32]:
@@ -103,6 +104,7 @@ class TabularBlock:
         now = (self._lanes, self.state, np.argmax(command, axis=1))
         self.reward[...] = self.mean[now] + self.rng.standard_normal(len(self.state))
         self._steps += 1
+        self.terminated[...] = self._steps >= self.settings.steps * self.settings.episodes  # there is nothing after it
         if self._steps % self.settings.steps == 0:
             self.state[...] = 0
         else:
