@@ -86,7 +86,7 @@ def evaluate(runs: list[Run], robots: int = 256, workers: int = 2, explore: bool
         lanes = {run.config.copies * robots for run in runs}
         groups = 2 if workers else 1
         envs = {n: stack.enter_context(VectorEnv(runs[0].family, n, workers, groups)) for n in lanes}
-        for split in ("train", "outside"):
+        for split in runs[0].family.splits():
             scores = {
                 run.config.learner.name: score(run, envs[run.config.copies * robots], split, explore=explore)
                 for run in runs
@@ -149,7 +149,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     rows = measures(result["splits"]["train"])
     figure = Figure(figsize=(10, 3.5 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), 2, sharex=True, sharey="row", squeeze=False)
+    axes = figure.subplots(len(rows), len(result["splits"]), sharex=True, sharey="row", squeeze=False)
     for column, (split, summary) in enumerate(result["splits"].items()):
         for row, measure in enumerate(rows):
             axis = axes[row][column]

@@ -63,6 +63,14 @@ class Family(ABC):
     def sample(self, n: int, rng: np.random.Generator, split: str = "train") -> Array:
         """Hidden parameters of `n` tasks, (n, P). Raises ConfigError for a split it does not know."""
 
+    def splits(self) -> tuple[str, ...]:
+        """What an evaluation tells apart: `train`, and `outside` its range where there is such a thing."""
+        try:
+            self.sample(1, np.random.default_rng(0), "outside")
+        except ConfigError:
+            return ("train",)
+        return ("train", "outside")
+
     @abstractmethod
     def block(self, n: int) -> Block:
         """`n` of its tasks in this process, at nominal parameters until `set_dynamics`."""

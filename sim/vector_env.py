@@ -8,6 +8,7 @@ Without workers the lanes are simulated in the learner's own process, which pays
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import pickle
 import signal
@@ -233,4 +234,5 @@ def _work(pipe: Connection, layout: Layout, buffers: dict[str, Any], waited: Any
     except Exception as error:
         # What the simulator itself has to say of a task is written for the person who reads it.
         named = error if type(error).__module__.partition(".")[0] in ("hardware_io", "sim") else None
-        pipe.send_bytes(FAILED + pickle.dumps((named, traceback.format_exc())))
+        with contextlib.suppress(BrokenPipeError):  # the learner has gone already, after another worker's failure
+            pipe.send_bytes(FAILED + pickle.dumps((named, traceback.format_exc())))

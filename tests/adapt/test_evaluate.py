@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cli
-from adapt.evaluate import ROLLOUTS, Score, gap_closed, interval, score, table
+from adapt.evaluate import ROLLOUTS, Score, evaluate, gap_closed, interval, plot, score, table
 from adapt.run_folder import TrainConfig, load_run
 from adapt.train import Trainer
 from hardware_io.config import build
@@ -120,3 +120,15 @@ def test_trainings_that_cannot_be_compared_are_refused(
     assert message.startswith(f"error: {tmp_path}: robot, task: got") and f"as in {runs[0]}" in message
     assert cli.main(["evaluate", str(tmp_path / "nothing")]) == 2
     assert "nothing/checkpoint.pt" in capsys.readouterr().err
+
+
+def test_tasks_without_success_and_without_an_outside_are_scored_by_their_return(tmp_path: Path) -> None:
+    changes = {"robot": None, "task": None, "family": {"name": "bandits", "settings": {"pulls": 6}}, "workers": 0}
+    Trainer(build(TrainConfig, {**TINY, **changes, "steps": 48, "evaluate_every": 0}, "test"), tmp_path).run()
+    result = evaluate([load_run(tmp_path)], robots=4, workers=0, explore=True)
+    assert list(result["splits"]) == ["train"] and result["task"]["settings"] == {"pulls": 6}
+    (values,) = result["splits"]["train"]["learners"].values()
+    assert list(values) == ["return"] and all(0 <= mean <= 6 for mean, _, _ in values["return"])
+    assert "success" not in table(result)
+    plot(result, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
