@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# One thread for the small products of tests, before anything reads it: on a busy machine two that wait for each other
+# take ten times as long. Processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import subprocess
 import sys
 import time
