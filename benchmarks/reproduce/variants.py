@@ -9,10 +9,10 @@ from benchmarks.reproduce.session import Variant
 
 # (pulls, arms) → overrides of configs/bandits_rl2.yaml
 BANDITS = {
-    (10, 5): Variant("bandits-n10-k5", "bandits_rl2.yaml", {"learner.settings.ppo.gae": 0.9}),
-    (100, 5): Variant("bandits-n100-k5", "bandits_rl2.yaml", {"lanes": 512, "steps": 10_000_000}),
-    (500, 5): Variant("bandits-n500-k5", "bandits_rl2.yaml", {"lanes": 256, "steps": 20_000_000}),
-    (100, 50): Variant("bandits-n100-k50", "bandits_rl2.yaml", {"lanes": 512, "steps": 20_000_000}),
+    (10, 5): Variant("bandits-n10-k5", "bandits_rl2.yaml", {"learner.settings.ppo.learning_rate": 5e-4}),
+    (100, 5): Variant("bandits-n100-k5", "bandits_rl2.yaml", {"steps": 12_000_000}),
+    (500, 5): Variant("bandits-n500-k5", "bandits_rl2.yaml", {"lanes": 256, "steps": 12_000_000}),
+    (100, 50): Variant("bandits-n100-k50", "bandits_rl2.yaml", {"steps": 12_000_000}),
 }
 BANDITS_QUICK = {
     (10, 2): Variant(
