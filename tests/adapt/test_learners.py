@@ -75,7 +75,9 @@ class TestContract:
         if "log_prob" in extra:
             for choice in range(3):
                 chosen = command[:, choice] == 1
-                assert chosen.float().mean() == pytest.approx(float(extra["log_prob"][chosen][0].exp()), abs=0.03)
+                assert chosen.float().mean() == pytest.approx(
+                    float(extra["log_prob"][chosen][0].detach().exp()), abs=0.03
+                )
         alike, _, _ = learner.act(observation, fast, torch.zeros(4000, 3))
         assert torch.all(alike == alike[0]), "without noise the most likely one is chosen"
 
