@@ -6,14 +6,25 @@ All robots share the body of the policy, so that a fast state is as small as the
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from adapt.gradient_based import GradientBased
+from adapt.gradient_based import GradientBased, GradientBasedSettings
+from hardware_io.config import ConfigError
 from policies.task_perceptron import TaskPerceptron
 
 
+@dataclass(frozen=True)
+class ANILSettings(GradientBasedSettings):
+    def __post_init__(self) -> None:
+        if not self.hidden:
+            raise ConfigError("", "hidden", list(self.hidden), "at least one layer, which does not adapt")
+
+
 class ANIL(GradientBased):
+    Settings = ANILSettings
+
     def make_network(self, sizes: list[int]) -> TaskPerceptron:
         self.body = TaskPerceptron(sizes[:-1], self.settings.activation, output_gain=math.sqrt(2))
         self.body_weights = nn.Parameter(self.body.initial())

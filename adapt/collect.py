@@ -41,7 +41,7 @@ def collect(config: TrainConfig, envs: VectorEnv, learner: MetaLearner, iteratio
     if config.support:
         for index in range(config.adaptations):
             support.append(rollout(envs, learner, fast, config.support, (*seed, index), True, config.anywhere))
-            fast = learner.adapt(fast, support[-1]).detach()
+            fast = learner.start_rollout(learner.adapt(fast, support[-1]).detach())
     count = config.rollouts - config.support * config.adaptations
     query = rollout(envs, learner, fast, count, (*seed, len(support)), anywhere=config.anywhere)
     return Trial(support, query, time.perf_counter() - begun)
@@ -56,7 +56,6 @@ class Ahead:
 
     def __init__(self, actor: MetaLearner) -> None:
         self.actor = actor
-        self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
         self._next: Trial | Exception | None = None
 
     def trial(self, simulate: Simulate, iteration: int) -> Trial:
@@ -76,6 +75,9 @@ class Ahead:
             self._next = error
         return update.result()
 
-    def close(self) -> None:
-        """End the thread."""
+    def __enter__(self) -> Ahead:
+        self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._thread.shutdown()

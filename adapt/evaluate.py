@@ -79,6 +79,10 @@ def evaluate(runs: list[Run], robots: int = 256, workers: int = 2, explore: bool
     for run, one in zip(runs, described, strict=True):
         if one != described[0]:
             raise ConfigError(str(run.folder), "robot, task", run.family.name, f"as in {runs[0].folder}")
+    names = [run.config.learner.name for run in runs]
+    for run in runs:
+        if names.count(run.config.learner.name) > 1:
+            raise ConfigError(str(run.folder), "learner.name", run.config.learner.name, "each learner once")
     result: dict[str, Any] = {**described[0], "robots": robots, "rollouts": ROLLOUTS, "splits": {}}
     result["rollouts_an_adaptation"] = {run.config.learner.name: run.config.copies * max(run.config.support, 1)
                                         for run in runs}  # fmt: skip

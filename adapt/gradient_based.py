@@ -70,6 +70,7 @@ class GradientBased(MetaLearner):
 
     Settings: type = GradientBasedSettings
     in_graph = False
+    overlaps = False  # an inner step is worked out again from the present weights, which have to be those that acted
     second_order = True  # whether the outer gradient goes through the inner one
     likelihood_ratio = False  # whether the inner step allows for parameters that are not those that sampled
 
@@ -214,6 +215,8 @@ class GradientBased(MetaLearner):
         """Raises DivergenceError, and then nothing has changed."""
         episodes = [*support, query]
         metrics = self.outer_step([self.samples(each, each.fast[:, 0]) for each in episodes])
+        with torch.no_grad():  # beyond its bounds a deviation would have no gradient to come back by
+            self.shared[self.network.size :].clamp_(LOWEST, HIGHEST)
         for each in episodes:
             self.features.normaliser.update(self.features.expand(each.observation[:, :, :-1][each.valid]))
         shift = query.fast[:, 0, :-1].norm(dim=1).mean().item()

@@ -46,6 +46,7 @@ class MetaLearner(nn.Module, ABC):
     trained: float = 0.0  # share of the training that is over, as the outer loop says
     kept: Tensor  # (F,) bool: what is carried from rollout to rollout; the rest returns to its initial value
     randomised = True  # whether it is trained on random tasks; if not, on the nominal one
+    overlaps = True  # whether its update can do with what older weights did, by the probabilities that were recorded
     in_graph = True  # whether the fast state changes inside the graph; if not, `adapt` changes it between rollouts
 
     @abstractmethod

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adapt.episodes import Episodes
 from adapt.learner import MetaLearner
+from hardware_io.config import ConfigError
 from sim.family import TaskError
 from sim.vector_env import VectorEnv
 
@@ -99,8 +100,11 @@ def begin_trial(
 ) -> Tensor:
     """Tasks for the lanes, each on `copies` of them, and the initial fast state (B, F).
 
-    Random tasks of a split, or the nominal one; only a privileged learner reads their hidden parameters.
+    Random tasks of a split, or the nominal one; only a privileged learner reads their hidden parameters. Raises
+    ConfigError when the copies of a task would not be in flight together.
     """
+    if envs.lanes // envs.groups % copies:
+        raise ConfigError("rollout", "lanes", envs.lanes, f"a multiple of groups x copies = {envs.groups * copies}")
     count, family = envs.lanes // copies, envs.family
     robots = family.sample(count, rng, split) if randomised else np.tile(family.interface.nominal, (count, 1))
     envs.begin_trial(np.repeat(robots, copies, axis=0))

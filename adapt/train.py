@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
@@ -22,6 +23,7 @@ import yaml
 
 from adapt.collect import Ahead, Trial, collect
 from adapt.learner import MetaLearner
+from adapt.outer import DivergenceError
 from adapt.rollout import begin_trial, progress
 from adapt.run_folder import TrainConfig, family_of, new_learner, read_config, read_metrics
 from hardware_io.config import ConfigError, build, dump, write_atomically
@@ -29,7 +31,7 @@ from policies.checkpoint import load_checkpoint, save_checkpoint
 from sim.family import RobotFamily
 from sim.vector_env import VectorEnv
 
-EVALUATION = 3  # stream of random numbers, beside those of adapt/collect.py
+EVALUATION, EVALUATION_TASKS = 3, 4  # streams of random numbers, beside those of adapt/collect.py
 EVALUATION_ROBOTS = 64
 CHANGEABLE = {"steps", "checkpoint_every", "evaluate_every"}  # when a training is resumed
 
@@ -70,6 +72,10 @@ class Trainer:
             raise ConfigError(source, "copies", config.copies, f"1 for {config.learner.name}: it learns as it acts")
         if not in_graph and not config.support:
             raise ConfigError(source, "support", config.support, f"at least 1 for {config.learner.name}")
+        if config.overlap and not self.learner.overlaps:
+            raise ConfigError(
+                source, "overlap", True, f"false for {config.learner.name}: it learns from its own weights"
+            )
 
     @property
     def steps_per_iteration(self) -> int:
@@ -81,24 +87,25 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(one_thread())
             if self.ahead is not None:
-                stack.callback(self.ahead.close)
+                stack.enter_context(self.ahead)
             groups = 2 if config.workers else 1
             self.envs = stack.enter_context(VectorEnv(self.family, config.lanes, config.workers, groups))
             held_out: VectorEnv | None = None
             if config.evaluate_every:
-                lanes = EVALUATION_ROBOTS * config.copies
+                unit = max(config.workers, 1) * groups * config.copies
+                lanes = -(-EVALUATION_ROBOTS * config.copies // unit) * unit
                 held_out = stack.enter_context(VectorEnv(self.family, lanes, config.workers, groups))
             stack.enter_context(self._catch_interrupt())
             log = stack.enter_context(Log(self.folder))
             saved = True
             while self.progress.steps < config.steps and not self._interrupted:
                 begun = time.perf_counter()
-                metrics = self._iterate_or_save(saved)
+                metrics = self._or_save(self._iterate, saved)
                 self.progress.iteration += 1
                 self.progress.steps += self.steps_per_iteration
                 last = self.progress.steps >= config.steps
                 if held_out and (last or self.progress.iteration % config.evaluate_every == 0):
-                    metrics |= self._evaluate(held_out)
+                    metrics |= self._or_save(partial(self._evaluate, held_out), False)
                 self.progress.seconds += time.perf_counter() - begun
                 self.metrics |= metrics
                 log.write(self.progress, metrics)
@@ -157,10 +164,10 @@ class Trainer:
         kept = [line for line in read_metrics(self.folder) if line["iteration"] <= self.progress.iteration]
         write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
-    def _iterate_or_save(self, saved: bool) -> dict[str, float]:
-        """One iteration; when a task or an adaptation fails in it, what was learned before is on disk."""
+    def _or_save(self, part: Callable[[], dict[str, float]], saved: bool) -> dict[str, float]:
+        """A part of an iteration; when a task or an adaptation fails in it, what was learned before is on disk."""
         try:
-            return self._iterate()
+            return part()
         except Exception:
             if self._whole and not saved:
                 self.save()
@@ -171,14 +178,7 @@ class Trainer:
         begun, iteration = time.perf_counter(), self.progress.iteration
         self.learner.trained = self.progress.steps / self.config.steps
         trial = self.ahead.trial(self._simulate, iteration) if self.ahead else self._simulate(self.learner, iteration)
-        self._whole = False
-        if self.ahead is None:
-            metrics = self.learner.meta_update(trial.support, trial.query)
-        else:
-            last = self.progress.steps + self.steps_per_iteration >= self.config.steps
-            following = None if last else partial(self._simulate, self.ahead.actor, iteration + 1)
-            metrics = self.ahead.update(self.learner, trial, following)
-        self._whole = True
+        metrics = self._update(trial)
         seconds, query = time.perf_counter() - begun, trial.query
         return {
             **metrics,
@@ -189,13 +189,29 @@ class Trainer:
             "simulation_share": trial.seconds / seconds,
         }
 
+    def _update(self, trial: Trial) -> dict[str, float]:
+        """The outer step, while the next trial is simulated if updates and simulation overlap."""
+        self._whole = False
+        try:
+            if self.ahead is None:
+                metrics = self.learner.meta_update(trial.support, trial.query)
+            else:
+                last = self.progress.steps + self.steps_per_iteration >= self.config.steps
+                following = None if last else partial(self._simulate, self.ahead.actor, self.progress.iteration + 1)
+                metrics = self.ahead.update(self.learner, trial, following)
+        except DivergenceError:  # nothing has changed
+            self._whole = True
+            raise
+        self._whole = True
+        return metrics
+
     def _simulate(self, learner: MetaLearner, iteration: int) -> Trial:
         return collect(self.config, self.envs, learner, iteration)
 
     def _evaluate(self, envs: VectorEnv) -> dict[str, float]:
         """Return and success before and after adaptation on tasks that training never sees."""
         learner, config = self.learner, self.config
-        rng = np.random.default_rng((config.seed, EVALUATION))
+        rng = np.random.default_rng((config.seed, EVALUATION_TASKS))
         fast = begin_trial(envs, learner, config.copies, rng)
         returns, success = progress(envs, learner, fast, 2, max(config.support, 1), (config.seed, EVALUATION))
         metrics = {"return_before": float(returns[:, 0].mean()), "return_after": float(returns[:, -1].mean())}

@@ -74,6 +74,8 @@ class ActionHead(nn.Module):
         return self.network(inputs)
 
     def pull_spread(self, derivative: Tensor) -> None:
-        """Add to the parameter's gradient one by the spread (A,), which does not reach beyond the bounds."""
+        """Add to the parameter's gradient one by the spread (A,), which beyond the bounds only leads back."""
         if self._log_std.grad is not None:
-            self._log_std.grad.addcmul_(derivative, (self._log_std == self.spread).to(derivative.dtype))
+            beyond = self._log_std - self.spread
+            leads = (beyond == 0) | (beyond * derivative > 0)
+            self._log_std.grad.addcmul_(derivative, leads.to(derivative.dtype))

@@ -73,7 +73,7 @@ class Transformer(MemoryModule):
         return self.norm(x), torch.cat([*after, present[:, 1:]], dim=-1)
 
     def unroll(self, inputs: Tensor, memory: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """All steps at once; the given memory is data, through which no gradient flows (Dai et al. 2019, section 3.2).
+        """All steps at once.
 
         What is read after a rollout's end means nothing, and nothing depends on inputs there.
         """

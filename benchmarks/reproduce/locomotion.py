@@ -50,9 +50,11 @@ def rows(session: Session) -> Iterator[Row]:
 def of_learner(variant: Variant, name: str) -> Variant:
     """The training of a learner: rollouts of a trial for a memory, copies of a robot for gradient steps."""
     module, attribute = META_LEARNERS[name]
-    in_graph = getattr(import_module(module), attribute).in_graph
+    learner = getattr(import_module(module), attribute)
+    in_graph = learner.in_graph
     overrides: dict[str, Any] = {
         "learner.name": name,
+        **({} if learner.overlaps else {"overlap": False}),
         **({} if in_graph else GRADIENT_BASED),
         **OF_LEARNER.get(name, {}),
     }

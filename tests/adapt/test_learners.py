@@ -154,6 +154,20 @@ def test_memory_reaches_the_next_rollout_and_the_previous_action_does_not(envs: 
     assert torch.all(episodes.fast[:, 1, :16] != 0) and torch.all(episodes.fast[:, 1, 16:] == 0)
 
 
+@pytest.mark.parametrize("name", ["rl2", "domain_randomised", "domain_randomised_memory"])
+def test_what_comes_after_an_adaptation_is_recomputed_as_it_was(name: str, envs: VectorEnv) -> None:
+    """As the outer loop does with support rollouts: a rollout begins with nothing left of the last action."""
+    learner = learner_of(name, envs)
+    learner.head.network[-1].weight.data *= 30  # so that what is read shows in the action
+    support = rollout(envs, learner, learner.fast0(LANES), 1, (1,))
+    query = rollout(envs, learner, learner.start_rollout(learner.adapt(support.fast[:, 0], support).detach()), 1, (2,))
+    whole = support.then(query)
+    with torch.no_grad():
+        mean, _ = learner.unroll(whole, whole.fast[:, 0])
+        again = learner.head.distribution.log_prob(whole.extra["action"], mean, learner.head.spread)
+    assert torch.allclose(again[whole.valid], whole.extra["log_prob"][whole.valid], atol=1e-3)
+
+
 def test_the_same_seed_gives_the_same_episodes(envs: VectorEnv) -> None:
     torch.manual_seed(0)
     learner = make_learner("rl2", envs.family.interface, "test", {})

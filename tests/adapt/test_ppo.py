@@ -108,13 +108,19 @@ def test_gradients_are_those_of_autograd(old_spread: float, discrete: bool, rows
     assert metrics["kl"] == pytest.approx(float(divergence.detach()), rel=1e-2, abs=1e-6)
 
 
-def test_a_standard_deviation_beyond_its_bounds_is_not_pulled() -> None:
+@pytest.mark.parametrize(("reach", "led_back"), [(1.0, True), (0.0, False)])
+def test_a_standard_deviation_beyond_its_bounds_is_only_led_back(reach: float, led_back: bool) -> None:
+    """Actions that were good far from the mean ask for a wider distribution, those at the mean for a narrower one."""
     torch.manual_seed(3)
     head, critic = networks(2, 2, std=0.01)
     zeros, inputs = torch.zeros(8), torch.randn(8, 2)
-    batch = Batch(inputs, inputs, torch.randn(8, 1), zeros, zeros + 1, zeros, zeros + 1)
-    optimiser_of(head, critic, PPOSettings(epochs=1)).update(lambda: iter([batch]))
-    assert head._log_std.grad is not None and head._log_std.grad.tolist() == [0.0]
+    with torch.no_grad():
+        action = head(inputs) + reach * torch.randn(8, 1)
+        log_prob = head.distribution.log_prob(action, head(inputs), head.spread)
+    batch = Batch(inputs, inputs, action, log_prob, zeros + 1, zeros, zeros + 1)
+    optimiser_of(head, critic, PPOSettings(epochs=1, entropy=0.0)).update(lambda: iter([batch]))
+    assert head._log_std.grad is not None and (head._log_std.grad.item() < 0) == led_back
+    assert led_back or head._log_std.grad.item() == 0
 
 
 def test_steps_are_those_of_adam() -> None:

@@ -193,6 +193,14 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         ({"task": {"name": "fly"}}, r"task: name: got 'fly'; allowed: one of swing_up"),
         ({"task": {"name": "swing_up", "settings": {"hold": "long"}}}, r"swing_up.hold: got 'long'; allowed: a number"),
         ({"lanes": 3}, r"lanes: got 3; allowed: a multiple of workers x groups = 2"),
+        ({"learner": {"name": "maml"}, "support": 1, "overlap": True}, r"overlap: got True; allowed: false for maml"),
+        ({"learner": {"name": "maml"}, "support": 1, "copies": 4}, r"lanes: got 4; allowed: .*groups x copies = 8"),
+        ({"copies": 2}, r"copies: got 2; allowed: 1 for rl2"),
+        ({"learner": {"name": "maml"}}, r"support: got 0; allowed: at least 1 for maml"),
+        (
+            {"learner": {"name": "anil", "settings": {"hidden": []}}, "support": 1},
+            r"learner.hidden: got \[\]; allowed: at",
+        ),
         ({"support": 2}, r"bad.yaml: support: got 2; allowed: less than rollouts \(2\)"),
     ],
 )
