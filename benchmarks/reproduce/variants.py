@@ -37,7 +37,16 @@ NAVIGATION = {
     "fine_tune": Variant(
         "navigation-fine-tune",
         "navigation_maml.yaml",
-        {"learner.name": "fine_tune", "steps": 8_000_000, "lanes": 200, "copies": 10, "rollouts": 4, "support": 3},
+        {
+            "learner.name": "fine_tune",
+            "steps": 8_000_000,
+            "lanes": 200,
+            "copies": 10,
+            "rollouts": 4,
+            "support": 3,
+            "learner.settings.inner_rate": 0.05,
+            "learner.settings.later_rate": 0.05,
+        },
     ),
     # It learns nothing from tasks, so one iteration is enough.
     "scratch": Variant("navigation-scratch", "navigation_maml.yaml", {"learner.name": "scratch", "steps": 1}),
