@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hardware_io.config import ConfigError, build, option
 from hardware_io.spec import RobotSpec
@@ -106,20 +107,10 @@ class DynamicsRange:
         """Uniform draws, (n, P). `outside`: within the test range with at least one parameter beyond training."""
         if split not in SPLITS:
             raise ConfigError("dynamics", "split", split, f"one of {', '.join(SPLITS)}")
-        low, high = self.bounds(split).T
-        values = rng.uniform(low, high, (n, len(self)))
-        if split == "outside":
-            inner_low, inner_high = self.bounds("train").T
-            wider = np.flatnonzero((low < inner_low) | (high > inner_high))
-            if len(wider) == 0:
-                raise ConfigError("dynamics", "test", "same as train", "a parameter whose test range is wider")
-            inside = np.flatnonzero(((values >= inner_low) & (values <= inner_high)).all(axis=1))
-            chosen = rng.choice(wider, len(inside))
-            below, above = (inner_low - low)[chosen], (high - inner_high)[chosen]
-            offset = rng.uniform(0, below + above)
-            outer = np.where(offset < below, low[chosen] + offset, inner_high[chosen] + offset - below)
-            values[inside, chosen] = outer
-        return values
+        within, train = self.bounds(split), self.bounds("train")
+        if split == "outside" and not wider(within, train).any():
+            raise ConfigError("dynamics", "test", "same as train", "a parameter whose test range is wider")
+        return draw(within, n, rng, train if split == "outside" else None)
 
     def normalise(self, values: Array) -> Array:
         """Values on a scale where the training range is [-1, 1], (..., P)."""
@@ -130,3 +121,22 @@ class DynamicsRange:
         """One draw (P,) as {name: "value unit"}, for people."""
         items = zip(self.parameters.items(), values, strict=True)
         return {name: f"{value:.4g} {parameter.unit}" for (name, parameter), value in items}
+
+
+def wider(within: Array, inner: Array) -> NDArray[np.bool_]:
+    """Which bounds (P, 2) reach beyond the inner ones (P, 2), (P,)."""
+    return np.asarray((within[:, 0] < inner[:, 0]) | (within[:, 1] > inner[:, 1]))
+
+
+def draw(within: Array, n: int, rng: np.random.Generator, beyond: Array | None = None) -> Array:
+    """Uniform draws (n, P) within bounds (P, 2); at least one lies `beyond` narrower ones (P, 2)."""
+    low, high = within.T
+    values = rng.uniform(low, high, (n, len(low)))
+    if beyond is not None:
+        inner_low, inner_high = beyond.T
+        inside = np.flatnonzero(((values >= inner_low) & (values <= inner_high)).all(axis=1))
+        chosen = rng.choice(np.flatnonzero(wider(within, beyond)), len(inside))
+        below, above = (inner_low - low)[chosen], (high - inner_high)[chosen]
+        offset = rng.uniform(0, below + above)
+        values[inside, chosen] = np.where(offset < below, low[chosen] + offset, inner_high[chosen] + offset - below)
+    return values

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from hardware_io.config import ConfigError, build, option
 from hardware_io.state import Array
-from sim.dynamics import SPLITS
+from sim.dynamics import SPLITS, draw, wider
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,10 @@ def uniform(train: ArrayLike, test: ArrayLike, n: int, rng: np.random.Generator,
 
     Raises ConfigError for an unknown split, and for `outside` where tests reach no further than training.
     """
-    inner_low, inner_high = np.asarray(train, float).T
-    low, high = np.asarray(train if split == "train" else test, float).T
-    wider = np.flatnonzero((low < inner_low) | (high > inner_high))
-    check_split(split, source, outside=len(wider) > 0)
-    values = rng.uniform(low, high, (n, len(low)))
-    if split == "outside":
-        inside = np.flatnonzero(((values >= inner_low) & (values <= inner_high)).all(axis=1))
-        chosen = rng.choice(wider, len(inside))
-        below, above = (inner_low - low)[chosen], (high - inner_high)[chosen]
-        offset = rng.uniform(0, below + above)
-        values[inside, chosen] = np.where(offset < below, low[chosen] + offset, inner_high[chosen] + offset - below)
-    return values
+    inner = np.asarray(train, float)
+    within = inner if split == "train" else np.asarray(test, float)
+    check_split(split, source, outside=bool(wider(within, inner).any()))
+    return draw(within, n, rng, inner if split == "outside" else None)
 
 
 def check_split(split: str, source: str, outside: bool) -> None:

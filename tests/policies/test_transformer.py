@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,14 +13,6 @@ from hardware_io.config import ConfigError
 from policies.memory import MemoryModule
 from policies.transformer import Layer, Transformer, TransformerSettings
 from tests.policies.memory_contract import SIZE_IN, exported_step
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(layers: int = 2, window: int = 5, heads: int = 2, width: int = 8, seed: int = 0) -> Transformer:
