@@ -1,0 +1,128 @@
+"""Scores an exported file, or any controller in Python, by the published benchmarks of the double pendulum."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.double_pendulum.graph import GraphController
+from benchmarks.double_pendulum.knockdown import score_global
+from benchmarks.double_pendulum.performance import score_performance
+from benchmarks.double_pendulum.plant import ROBOTS
+from benchmarks.double_pendulum.references import REFERENCES, reference
+from benchmarks.double_pendulum.robustness import CATEGORIES, score_category
+from benchmarks.double_pendulum.simulate import Controller
+from hardware_io.bundle import BundleError, read_bundle
+from hardware_io.config import ConfigError, read_yaml
+from hardware_io.runtime import NonFinite
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+PARTS = (*CATEGORIES, "performance", "global")
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser("python -m benchmarks.double_pendulum", description=__doc__)
+    commands = result.add_subparsers(dest="command", required=True)
+    score = commands.add_parser("score", help="a table beside what was published")
+    score.add_argument(
+        "controller",
+        metavar="CONTROLLER",
+        help=f"FILE.onnx, module:function of the index of the joint that acts, or one of {', '.join(REFERENCES)}",
+    )
+    score.add_argument("--robot", choices=ROBOTS, help="which one; a file knows its own")
+    score.add_argument("--categories", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help="(all)")
+    score.add_argument("--json", action="store_true", help="print a document for machines instead")
+    return result
+
+
+def main(argv: list[str]) -> int:
+    """Returns 0 when it ran, 2 for a controller that cannot be scored."""
+    options = parser().parse_args(argv)
+    try:
+        controller, acting = load(options.controller, options.robot)
+        results = score_all(controller, acting, options.categories)
+    except (BundleError, ConfigError, NonFinite) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    robot = ROBOTS[acting]
+    if options.json:
+        print(json.dumps({"controller": options.controller, "robot": robot, **results}, indent=1, ensure_ascii=False))
+    else:
+        show(options.controller, robot, results)
+    return 0
+
+
+def load(name: str, robot: str | None) -> tuple[Controller, int]:
+    """The controller and the index of the joint that acts. Raises BundleError, ConfigError."""
+    if name.endswith(".onnx"):
+        controller = GraphController(read_bundle(name))
+        if robot not in (None, ROBOTS[controller.acting]):
+            raise ConfigError(name, "robot", ROBOTS[controller.acting], f"{robot}, as --robot asks")
+        return controller, controller.acting
+    if robot is None:
+        raise ConfigError(name, "--robot", None, f"one of {', '.join(ROBOTS)}: only a file knows its own")
+    acting = ROBOTS.index(robot)
+    if name in REFERENCES:
+        return reference(name, acting), acting
+    module, _, function = name.partition(":")
+    try:
+        make: Callable[[int], Controller] = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        allowed = f"FILE.onnx, module:function or one of {', '.join(REFERENCES)} ({error})"
+        raise ConfigError("score", "CONTROLLER", name, allowed) from error
+    return make(acting), acting
+
+
+def score_all(controller: Controller, acting: int, parts: list[str]) -> dict[str, Any]:
+    """What was asked for; the robustness score where all six categories were."""
+    results: dict[str, Any] = {}
+    for part in parts:
+        begun = time.perf_counter()
+        if part == "performance":
+            results[part] = score_performance(controller, acting)
+        elif part == "global":
+            results[part] = score_global(controller, acting)
+        else:
+            results[part] = score_category(controller, acting, part)
+        seconds = time.perf_counter() - begun
+        print(f"{part}: {results[part]['score']:.3f} ({seconds:.0f} s)", file=sys.stderr)
+    if all(name in results for name in CATEGORIES):
+        mean = sum(results[name]["score"] for name in CATEGORIES) / len(CATEGORIES)
+        results["robustness"] = {"score": mean}
+    return results
+
+
+def show(name: str, robot: str, results: dict[str, Any]) -> None:
+    """Robustness beside the leaderboard, then the two other scores, then what failed."""
+    published, console = read_yaml(PUBLISHED)[robot], Console(width=110)
+    columns = [*CATEGORIES, "robustness"]
+    table = Table("controller", *columns, title=f"{robot}: robustness v2")
+    ours = [f"{results[column]['score']:.3f}" if column in results else "" for column in columns]
+    if any(ours):
+        table.add_row(Path(name).stem, *ours, style="bold", end_section=True)
+        for entry, values in published["robustness"].items():
+            table.add_row(entry, *(f"{value:.3f}" for value in values))
+        console.print(table)
+    for part in ("performance", "global"):
+        if part in results:
+            found = dict(results[part])
+            score = found.pop("score")
+            details = ", ".join(f"{key} {value:.3g}" for key, value in found.items())
+            console.print(f"{part}: [bold]{score:.3f}[/bold] ({details})")
+            console.print("  published: " + ", ".join(f"{entry} {value}" for entry, value in published[part].items()))
+    for column in CATEGORIES:
+        if results.get(column, {}).get("failed"):
+            console.print(f"failed, {column}: " + ", ".join(results[column]["failed"]), highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
