@@ -140,7 +140,7 @@ class ActorCritic(MetaLearner):
             parts = critic_inputs.flatten(0, 2).split(4096)  # fresh memory costs more than arithmetic
             value = self.return_scale.inverse(torch.cat([self.critic.train_on(part) for part in parts]))
             value = value.view(critic_inputs.shape[:-1])
-            gain = advantages(episodes.reward, value, episodes.valid, episodes.terminated, ppo.discount, ppo.gae)
+            gain = advantages(episodes.gained, value, episodes.valid, episodes.terminated, ppo.discount, ppo.gae)
             returns = gain + value[..., :-1]
             self.return_scale.update(returns[episodes.valid][:, None])
             chosen = gain[episodes.valid]

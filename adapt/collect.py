@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from adapt.episodes import Episodes
 from adapt.learner import MetaLearner
 from adapt.rollout import begin_trial, rollout
 from adapt.run_folder import TrainConfig
+from hardware_io.config import ConfigError
+from sim.family import Family
 from sim.vector_env import VectorEnv
 
 DYNAMICS, TRAINING = 1, 2  # streams of random numbers
@@ -44,7 +46,24 @@ def collect(config: TrainConfig, envs: VectorEnv, learner: MetaLearner, iteratio
             fast = learner.start_rollout(learner.adapt(fast, support[-1]).detach())
     count = config.rollouts - config.support * config.adaptations
     query = rollout(envs, learner, fast, count, (*seed, len(support)), anywhere=config.anywhere)
+    if config.regret:
+        query = with_regret(envs.family, query)
     return Trial(support, query, time.perf_counter() - begun)
+
+
+def with_regret(family: Family, episodes: Episodes) -> Episodes:
+    """The episodes with each step's `regret` beside it, (B, K, T). Raises ConfigError where the family has none.
+
+    By the performance difference lemma (Kakade and Langford 2002) its expectation tells policies apart exactly as the
+    expected return does, but what luck paid is not in it, nor what the best policy of a task would have got anyway.
+    """
+    if episodes.dynamics is None:
+        raise ValueError("the regret of rollouts with unknown dynamics is unknown")
+    seen = (episodes.dynamics, episodes.observation, episodes.asked)
+    regret = family.regret(*(values.double().cpu().numpy() for values in seen))
+    if regret is None:
+        raise ConfigError("config", "regret", True, f"false: {family.name} does not know it")
+    return replace(episodes, extra={**episodes.extra, "regret": torch.from_numpy(regret).to(episodes.reward)})
 
 
 class Ahead:

@@ -38,6 +38,11 @@ class Episodes:
         """Sum of rewards of each rollout, (B, K)."""
         return (self.reward * self.valid).sum(-1)
 
+    @property
+    def gained(self) -> Tensor:
+        """What training maximises, (B, K, T): the reward, or less noisy the regret, negative, where it was recorded."""
+        return -self.extra["regret"] if "regret" in self.extra else self.reward
+
     def robots_at(self, index: Tensor | slice) -> Episodes:
         """The episodes of some of the robots."""
         return self._map(lambda values: values[index])

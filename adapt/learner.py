@@ -23,6 +23,7 @@ META_LEARNERS = {  # name → (module, class)
     "mann": ("adapt.mann", "MANN"),
     "meta_networks": ("adapt.meta_networks", "MetaNetworks"),
     "transformer": ("adapt.transformer", "TransformerPolicy"),
+    "linear_transformer": ("adapt.linear_transformer", "LinearTransformerPolicy"),
     "ppo": ("adapt.nominal", "Nominal"),
     "domain_randomised": ("adapt.domain_randomised", "DomainRandomised"),
     "domain_randomised_memory": ("adapt.recurrent", "Recurrent"),

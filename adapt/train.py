@@ -25,7 +25,7 @@ from adapt.collect import Ahead, Trial, collect
 from adapt.learner import MetaLearner
 from adapt.outer import DivergenceError
 from adapt.rollout import begin_trial, progress
-from adapt.run_folder import TrainConfig, family_of, new_learner, read_config, read_metrics
+from adapt.run_folder import TrainConfig, family_of, load_run, new_learner, read_config, read_metrics
 from hardware_io.config import ConfigError, build, dump, write_atomically
 from policies.checkpoint import load_checkpoint, save_checkpoint
 from sim.family import RobotFamily
@@ -64,6 +64,8 @@ class Trainer:
         if (self.folder / "checkpoint.pt").exists():
             self._resume()
         else:
+            if config.begin_with is not None:
+                self._take_weights(config.begin_with, source)
             write_atomically(self.folder / "config.yaml", yaml.safe_dump(dump(config), sort_keys=False))
 
     def _check_rollouts(self, source: str) -> None:
@@ -139,6 +141,19 @@ class Trainer:
                 "metrics": self.metrics,
             },
         )
+
+    def _take_weights(self, folder: str, source: str) -> None:
+        """Those of a training of the same learner, whose tasks may have been others. Raises ConfigError."""
+        other = load_run(folder)
+        try:
+            self.learner.load_state_dict(other.learner.state_dict())
+        except RuntimeError as error:
+            allowed = (
+                f"a training of {self.config.learner.name} with the same sizes ({str(error).splitlines()[-1].strip()})"
+            )
+            raise ConfigError(source, "begin_with", folder, allowed) from error
+        if self.ahead is not None:
+            self.ahead.actor.load_state_dict(self.learner.state_dict())
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"

@@ -22,8 +22,8 @@ class MemoryModule(nn.Module, ABC):
         """Inputs (B, I) and memory (B, M) → what is read (B, R) and next memory (B, M)."""
 
     def initial(self, batch: int) -> Tensor:
-        """The memory of a robot that nothing is known of, (B, M), on the module's device."""
-        return torch.zeros(batch, self.size, device=next(self.parameters()).device)
+        """The memory of a robot that nothing is known of, (B, M), of the weights' device and type."""
+        return next(self.parameters()).new_zeros(batch, self.size)
 
     def unroll(self, inputs: Tensor, memory: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """`step` over inputs (B, T, I): what is read (B, T, R), and the memory (B, M) after the last lived step.

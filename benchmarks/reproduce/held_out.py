@@ -16,10 +16,13 @@ from hardware_io.state import Array
 from sim.vector_env import VectorEnv
 
 TASKS, QUICK_TASKS = 4096, 256
+STEPS = 1_000_000  # at least, of an evaluation: more of short tasks, whose returns differ more from each other
 AT_ONCE = 256  # tasks side by side, which bounds the memory of 500 steps
 SEED = 30_000  # far from the seeds of training and of `acclimate evaluate`
 SHARE = 0.01  # of the reference, by which a mean may lie below it
 SOURCE = "Duan et al. 2016"
+
+LABELS = {"rl2": "RL²", "linear_transformer": "linear transformer"}
 
 Player = Callable[[Array, np.random.Generator, Any], Array]
 
@@ -55,14 +58,16 @@ def compare(
     session: Session, variant: Variant, label: str, players: Mapping[str, Player], published: Mapping[str, float]
 ) -> Iterator[Row]:
     """RL² and every player on one size of a task, beside what the paper says of them."""
-    tasks = session.robots or (QUICK_TASKS if session.quick else TASKS)
     trained = [train(session, variant, seed) for seed in range(session.seeds)]
+    run = trained[0].run
+    enough = max(TASKS, STEPS // run.family.steps // AT_ONCE * AT_ONCE)
+    tasks = session.robots or (QUICK_TASKS if session.quick else enough)
     ways = {way: [returns(one.run, tasks, way == "drawn") for one in trained] for way in ("drawn", "greedy")}
     means = {way: estimate(scores) for way, scores in ways.items()}
     best = max(means, key=lambda way: means[way].mean)
     other = "greedy" if best == "drawn" else "drawn"
     yield Row(
-        f"{label}: RL²",
+        f"{label}: {LABELS[run.config.learner.name]}",
         means[best],
         _aim(published.get("rl2")),
         SOURCE,
@@ -70,7 +75,6 @@ def compare(
         sum(one.seconds for one in trained) / len(trained),
         f"{best} actions; {other}: {means[other].mean:.2f}",
     )
-    run = trained[0].run
     family: Any = run.family  # one with settings, which its players share
     for name, player in players.items():
         scores = played(run, tasks, player, family.settings)

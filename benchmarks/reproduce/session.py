@@ -40,6 +40,7 @@ class Variant:
     name: str  # of its folders, which are NAME-sSEED
     config: str
     overrides: dict[str, Any] = field(default_factory=dict)
+    after: Variant | None = None  # whose weights it begins with
 
     def on(self, overrides: dict[str, Any]) -> Variant:
         """The same with more laid on top."""
@@ -47,8 +48,14 @@ class Variant:
 
     def settings(self, session: Session, seed: int) -> dict[str, Any]:
         """Everything laid on top of the file: KEY → value."""
-        budget = {} if session.steps is None else {"steps": session.steps}
+        budget: dict[str, Any] = {} if session.steps is None else {"steps": session.steps}
+        if self.after is not None:
+            budget["begin_with"] = str(self.after.folder(session, seed))
         return {**self.overrides, **budget, "seed": seed}
+
+    def folder(self, session: Session, seed: int) -> Path:
+        """Of the training with this seed."""
+        return session.folder / f"{self.name}-s{seed}"
 
 
 @dataclass(frozen=True)
@@ -65,9 +72,11 @@ def train(session: Session, variant: Variant, seed: int) -> Trained:
 
     Raises ConfigError where the folder holds another configuration, and Interrupted after Ctrl-C.
     """
+    if variant.after is not None:
+        train(session, variant.after, seed)
     path = CONFIGS / variant.config
     config = read_config(path, [f"{key}={value}" for key, value in variant.settings(session, seed).items()])
-    folder = session.folder / f"{variant.name}-s{seed}"
+    folder = variant.folder(session, seed)
     trainer = Trainer(config, folder, str(path))
     if trainer.progress.steps < config.steps:
         print(folder, flush=True)

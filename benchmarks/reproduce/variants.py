@@ -20,14 +20,18 @@ BANDITS_QUICK = {
     ),
 }
 
-# episodes → overrides of configs/tabular_rl2.yaml
-TABULAR = {
-    10: Variant("tabular-n10", "tabular_rl2.yaml"),
-    25: Variant("tabular-n25", "tabular_rl2.yaml"),
-    50: Variant("tabular-n50", "tabular_rl2.yaml", {"lanes": 256}),
-}
+# episodes → overrides of this file; what is learned of short trials helps with longer ones
+MDPS = "tabular_linear_transformer.yaml"
+TEN = Variant("tabular-n10", MDPS, {"family.settings.episodes": 10})
+TWENTY_FIVE = Variant("tabular-n25", MDPS, {"family.settings.episodes": 25, "lanes": 256}, after=TEN)
+FIFTY = Variant("tabular-n50", MDPS, {"family.settings.episodes": 50, "lanes": 128}, after=TWENTY_FIVE)
+TABULAR = {10: TEN, 25: TWENTY_FIVE, 50: FIFTY}
 TABULAR_QUICK = {
-    2: Variant("tabular-n2", "tabular_rl2.yaml", {"steps": 10_000, "lanes": 100, "learner.settings.memory": 24}),
+    2: Variant(
+        "tabular-n2",
+        MDPS,
+        {"family.settings.episodes": 2, "steps": 10_000, "lanes": 100, "learner.settings.memory.width": 16},
+    ),
 }
 
 # learner → what it is trained with

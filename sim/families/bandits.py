@@ -52,6 +52,12 @@ class Bandits(Family):
         """Chances (n, k); those of training and tests have the same distribution."""
         return uniform(self.interface.bounds, self.interface.bounds, n, rng, split, self.name)
 
+    def regret(self, dynamics: Array, observation: NDArray[Any], asked: NDArray[Any]) -> Array:
+        """The best arm's chance less that of the arm which was pulled."""
+        pulled = np.argmax(asked, axis=-1)
+        chance = np.take_along_axis(dynamics, pulled.reshape(len(dynamics), -1), axis=1).reshape(pulled.shape)
+        return dynamics.max(axis=1)[:, None, None] - chance
+
     def block(self, n: int) -> Block:
         block = BanditBlock(self.settings, n)
         return feedback_block(block) if self.settings.feedback else block

@@ -61,6 +61,16 @@ class Tabular(Family):
         transitions = rng.dirichlet(np.ones(s), (n, s * a)).reshape(n, -1)
         return np.concatenate([transitions, rng.normal(1.0, 1.0, (n, s * a))], axis=1)
 
+    def regret(self, dynamics: Array, observation: NDArray[Any], asked: NDArray[Any]) -> Array:
+        """What the best action at the state and step of an episode is worth, less what the action that was taken is."""
+        shape = asked.shape[:-1]
+        worth = action_values(*unpack(dynamics, self.settings), self.settings.steps)
+        robot, step = np.arange(len(dynamics))[:, None, None], np.arange(shape[-1]) % self.settings.steps
+        state = observation[:, :, :-1, : self.settings.states].argmax(axis=-1)
+        here = worth[robot, step, state]  # (B, K, T, A)
+        taken = np.take_along_axis(here, asked.argmax(axis=-1)[..., None], axis=-1)[..., 0]
+        return here.max(axis=-1) - taken
+
     def block(self, n: int) -> Block:
         block = TabularBlock(self.settings, n)
         return feedback_block(block, self.settings.steps) if self.settings.feedback else block
@@ -71,6 +81,19 @@ def unpack(parameters: Array, settings: TabularSettings) -> tuple[Array, Array]:
     n, s, a = len(parameters), settings.states, settings.actions
     transitions, rewards = np.split(parameters, [s * a * s], axis=1)
     return transitions.reshape(n, s, a, s), rewards.reshape(n, s, a)
+
+
+def action_values(transitions: Array, rewards: Array, steps: int) -> Array:
+    """What each action at each step of an episode is worth to the best policy, (n, steps, S, A), by value iteration.
+
+    Of processes with transition probabilities (n, S, A, S) and mean rewards (n, S, A).
+    """
+    n, s, a = rewards.shape
+    worth, value = np.zeros((n, steps, s, a)), np.zeros((n, s))
+    for step in reversed(range(steps)):
+        worth[:, step] = rewards + (transitions @ value[:, None, :, None])[..., 0]
+        value = worth[:, step].max(axis=-1)
+    return worth
 
 
 class TabularBlock:

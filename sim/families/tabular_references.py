@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware_io.state import Array
-from sim.families.tabular import TabularBlock, TabularSettings, unpack
+from sim.families.tabular import TabularBlock, TabularSettings, action_values, unpack
 
 # Of the mean rewards. From 0, PSRL has the paper's returns (138 for 10 episodes, 408 for 25). From 1, what they really
 # are on average, untried actions attract more and it gets less (134 and 404).
@@ -65,12 +65,7 @@ def optimal(parameters: Array, rng: np.random.Generator, settings: TabularSettin
 
 def best_policy(transitions: Array, rewards: Array, steps: int) -> NDArray[np.intp]:
     """Best action at each step and state (n, steps, S) of processes (n, S, A, S) and (n, S, A), by value iteration."""
-    n, s, _ = rewards.shape
-    policy, value = np.zeros((n, steps, s), np.intp), np.zeros((n, s))
-    for step in reversed(range(steps)):
-        worth = rewards + (transitions @ value[:, None, :, None])[..., 0]  # (n, S, A)
-        policy[:, step], value = worth.argmax(axis=-1), worth.max(axis=-1)
-    return policy
+    return action_values(transitions, rewards, steps).argmax(axis=-1)
 
 
 def _begin(parameters: Array, rng: np.random.Generator, settings: TabularSettings) -> TabularBlock:

@@ -64,6 +64,41 @@ def test_a_resumed_training_equals_one_that_was_never_interrupted(tmp_path: Path
     assert lines[0] == lines[1] and len(lines[0]) == 4
 
 
+def test_a_training_begins_with_the_weights_of_another(tmp_path: Path) -> None:
+    assert Trainer(config(), tmp_path / "first").run()
+    longer = {"name": "swing_up", "settings": {"duration": 0.6, "hold": 0.2}}
+    second = Trainer(config(task=longer, overlap=True, begin_with=str(tmp_path / "first")), tmp_path / "second")
+    assert second.ahead is not None and second.progress.steps == 0
+    for learner in (second.learner, second.ahead.actor):
+        for name, value in learner.state_dict().items():
+            assert torch.equal(value, weights(tmp_path / "first")[name]), name
+    other = {"name": "rl2", "settings": {"memory": 9, "hidden": [8], "critic_hidden": [8]}}
+    with pytest.raises(ConfigError, match=r"begin_with: .*first.*; allowed: a training of rl2 with the same sizes"):
+        Trainer(config(learner=other, begin_with=str(tmp_path / "first")), tmp_path / "third")
+    with pytest.raises(ConfigError, match="nowhere"):
+        Trainer(config(begin_with=str(tmp_path / "nowhere")), tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_regret_takes_the_place_of_reward_in_what_training_maximises(tmp_path: Path) -> None:
+    learner = {"name": "rl2", "settings": {"memory": 8, "hidden": [8], "critic_hidden": [8]}}
+    bandits = config(robot=None, task=None, family={"name": "bandits"}, learner=learner, regret=True, lanes=64)
+    trainer = Trainer(bandits, tmp_path / "run")
+    with VectorEnv(trainer.family, 64, workers=0, groups=1) as envs:
+        query = collect(bandits, envs, trainer.learner, 0).query
+        chance = torch.tensor(envs.dynamics, dtype=torch.float32)
+    pulled = chance.gather(1, query.asked[:, 0].argmax(-1))
+    wanted = pulled - chance.max(1, keepdim=True).values
+    assert torch.allclose(query.gained[:, 0], wanted, atol=1e-6)
+    assert set(query.reward.unique().tolist()) == {0.0, 1.0}  # what the policy sees is what was paid
+
+
+def test_regret_is_asked_of_families_that_know_it(tmp_path: Path) -> None:
+    trainer = Trainer(config(regret=True), tmp_path / "run")
+    with pytest.raises(ConfigError, match="regret: got True; allowed: false: simple_pendulum does not know it"):
+        trainer.run()
+
+
 def test_with_overlap_a_trial_is_simulated_with_the_weights_from_before_the_last_update(tmp_path: Path) -> None:
     folders = {overlap: tmp_path / str(overlap) for overlap in (False, True)}
     for overlap, folder in folders.items():

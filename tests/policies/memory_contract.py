@@ -1,4 +1,4 @@
-"""What every external memory is held to: whole sequences, gradients, and the exported step."""
+"""What memories are held to: whole sequences, gradients, and the exported step."""
 
 import logging
 import warnings
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from policies.addressing import ExternalMemory
+from policies.memory import MemoryModule
 
 SIZE_IN = 5
 
@@ -17,35 +18,32 @@ SIZE_IN = 5
 class MemoryContract:
     """Inherited by the tests of each memory."""
 
-    def make(self) -> ExternalMemory:
+    def make(self) -> MemoryModule:
         """A small memory with inputs of SIZE_IN."""
         raise NotImplementedError
 
     @pytest.fixture
-    def memory(self) -> ExternalMemory:
+    def memory(self) -> MemoryModule:
         torch.manual_seed(0)
         return self.make()
 
-    def test_unroll_is_step_after_step_until_the_rollout_ends(self, memory: ExternalMemory) -> None:
+    def test_unroll_is_step_after_step_until_the_rollout_ends(self, memory: MemoryModule) -> None:
         inputs, lived = torch.randn(4, 9, SIZE_IN), torch.tensor([9, 5, 1, 0])
         valid = torch.arange(9) < lived[:, None]
         start = memory.initial(4) + 0.1 * torch.rand(4, memory.size)
         reads, after = memory.unroll(inputs, start, valid)
-        wanted_reads, wanted_after = super(ExternalMemory, memory).unroll(inputs, start, valid)
+        wanted_reads, wanted_after = MemoryModule.unroll(memory, inputs, start, valid)
         assert reads.shape == (4, 9, memory.reads)
         assert torch.allclose(reads[valid], wanted_reads[valid], atol=1e-5)
         assert torch.allclose(after, wanted_after, atol=1e-5)
         assert torch.equal(after[3], start[3])
 
-    def test_a_robot_starts_with_constants_and_slots_part(self, memory: ExternalMemory) -> None:
+    def test_a_robot_starts_with_constants(self, memory: MemoryModule) -> None:
         start = memory.initial(3)
         assert start.shape == (3, memory.size) and not start.requires_grad
         assert torch.equal(start[0], start[2])
-        _, after = memory.unroll(torch.randn(1, 6, SIZE_IN), memory.initial(1), torch.ones(1, 6))
-        slots = memory.split(after)[-1][0].flatten(1)
-        assert (torch.cdist(slots, slots) + torch.eye(len(slots)) > 1e-4).all()
 
-    def test_gradients_against_finite_differences(self, memory: ExternalMemory) -> None:
+    def test_gradients_against_finite_differences(self, memory: MemoryModule) -> None:
         memory = memory.double()
         inputs, valid = torch.randn(2, 4, SIZE_IN, dtype=torch.float64), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
         weights = list(memory.parameters())
@@ -68,13 +66,13 @@ class MemoryContract:
             assert slope.isfinite() and slope.abs() > 0
             assert torch.allclose((above - below) / 2e-6, slope, rtol=1e-4, atol=1e-6)
 
-    def test_gradients_stay_finite_over_a_rollout(self, memory: ExternalMemory) -> None:
+    def test_gradients_stay_finite_over_a_rollout(self, memory: MemoryModule) -> None:
         inputs = 3 * torch.randn(2, 200, SIZE_IN)
         reads, _ = memory.unroll(inputs, memory.initial(2), torch.ones(2, 200))
         reads.square().mean().backward()
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in memory.parameters())
 
-    def test_it_learns_to_tell_robots_apart(self, memory: ExternalMemory) -> None:
+    def test_it_learns_to_tell_robots_apart(self, memory: MemoryModule) -> None:
         """Half of the robots answer a command with its opposite; what the next one gives is to be foretold."""
         output = torch.nn.Linear(memory.reads + SIZE_IN, 1)
         optimiser = torch.optim.Adam([*memory.parameters(), *output.parameters()], lr=2e-2)
@@ -93,11 +91,11 @@ class MemoryContract:
             losses.append(float(loss.detach()))
         assert sum(losses[-10:]) / 10 < 0.2
 
-    def test_nan_is_not_hidden(self, memory: ExternalMemory) -> None:
+    def test_nan_is_not_hidden(self, memory: MemoryModule) -> None:
         read, after = memory.step(torch.full((1, SIZE_IN), torch.nan), memory.initial(1))
         assert read.isnan().any() and after.isnan().any()
 
-    def test_exported_step_agrees_over_600_steps_left_alone(self, memory: ExternalMemory) -> None:
+    def test_exported_step_agrees_over_600_steps_left_alone(self, memory: MemoryModule) -> None:
         session, operators = exported_step(memory)
         assert not {"GRU", "LSTM", "RNN", "If", "Loop", "Scan"} & set(operators)
         for batch, steps in ((1, 600), (3, 20)):
@@ -111,10 +109,22 @@ class MemoryContract:
             assert np.abs(theirs - ours.numpy()).max() <= 1e-5
 
 
+class SlotsContract(MemoryContract):
+    """Inherited by the tests of those with slots."""
+
+    def make(self) -> ExternalMemory:
+        raise NotImplementedError
+
+    def test_slots_part(self, memory: ExternalMemory) -> None:
+        _, after = memory.unroll(torch.randn(1, 6, SIZE_IN), memory.initial(1), torch.ones(1, 6))
+        slots = memory.split(after)[-1][0].flatten(1)
+        assert (torch.cdist(slots, slots) + torch.eye(len(slots)) > 1e-4).all()
+
+
 class Step(torch.nn.Module):
     """`step` where the exporter looks for it."""
 
-    def __init__(self, memory: ExternalMemory) -> None:
+    def __init__(self, memory: MemoryModule) -> None:
         super().__init__()
         self.memory = memory
 
@@ -122,7 +132,7 @@ class Step(torch.nn.Module):
         return self.memory.step(inputs, memory)
 
 
-def exported_step(memory: ExternalMemory) -> tuple[onnxruntime.InferenceSession, Counter[str]]:
+def exported_step(memory: MemoryModule) -> tuple[onnxruntime.InferenceSession, Counter[str]]:
     """`step` in ONNX Runtime, traced with a batch of two, and its operators."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     batch = torch.export.Dim("batch", min=1, max=2**16)

@@ -4,7 +4,7 @@ import torch
 
 from policies.addressing import ExternalMemory
 from policies.mann import MANNSettings, MemoryAugmented
-from tests.policies.memory_contract import SIZE_IN, MemoryContract
+from tests.policies.memory_contract import SIZE_IN, SlotsContract
 
 
 def machine(reuse: float) -> MemoryAugmented:
@@ -60,6 +60,6 @@ def test_a_strong_key_reads_the_slot_it_resembles() -> None:
     assert torch.allclose(after[2], torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-3)
 
 
-class TestContract(MemoryContract):
+class TestContract(SlotsContract):
     def make(self) -> ExternalMemory:
         return MemoryAugmented(SIZE_IN, MANNSettings(hidden=7, slots=5, width=4, read_heads=2))

@@ -4,7 +4,7 @@ import torch
 
 from policies.addressing import ExternalMemory
 from policies.meta_networks import FastWeights, FastWeightsSettings, Generator
-from tests.policies.memory_contract import SIZE_IN, MemoryContract
+from tests.policies.memory_contract import SIZE_IN, SlotsContract
 
 
 def small() -> FastWeights:
@@ -52,6 +52,6 @@ def test_an_example_goes_to_the_slot_it_resembles() -> None:
     assert torch.allclose(read[0], torch.tanh(memory.base(-key)), atol=1e-3)
 
 
-class TestContract(MemoryContract):
+class TestContract(SlotsContract):
     def make(self) -> ExternalMemory:
         return FastWeights(SIZE_IN, FastWeightsSettings(units=4, slots=5, generator=3))

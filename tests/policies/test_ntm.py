@@ -6,7 +6,7 @@ import torch
 
 from policies.addressing import ExternalMemory, circulant, content, sharpen, shift
 from policies.ntm import SHIFTS, NeuralTuringMachine, NTMSettings
-from tests.policies.memory_contract import SIZE_IN, MemoryContract
+from tests.policies.memory_contract import SIZE_IN, SlotsContract
 
 
 def test_content_is_a_softmax_of_cosines() -> None:
@@ -80,6 +80,6 @@ def test_weightings_sum_to_one() -> None:
     assert weightings.shape == (2, 3, 5) and torch.allclose(weightings.sum(-1), torch.ones(2, 3))
 
 
-class TestContract(MemoryContract):
+class TestContract(SlotsContract):
     def make(self) -> ExternalMemory:
         return NeuralTuringMachine(SIZE_IN, NTMSettings(hidden=7, slots=5, width=4, read_heads=2))

@@ -139,6 +139,45 @@ def test_transitions_come_as_often_as_their_probability() -> None:
     assert seen == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.parametrize("name", ["bandits", "tabular"])
+def test_regret_is_what_the_best_policy_gets_more(name: str) -> None:
+    """The performance difference lemma: of any policy, here one that draws actions unevenly, on average over luck."""
+    family = make_family(name, {}, "x.yaml")
+    tasks = np.repeat(family.sample(4, np.random.default_rng(0)), 4000, axis=0)
+    block, rng = family.block(len(tasks)), np.random.default_rng(1)
+    block.set_dynamics(tasks)
+    seen, asked, reward = [block.reset(rng)], [], np.zeros(len(tasks))
+    for _ in range(family.steps):
+        asked.append(np.eye(5)[rng.choice(5, len(tasks), p=[0.4, 0.3, 0.1, 0.1, 0.1])])
+        seen.append(block.step(asked[-1]))
+        reward += block.reward
+    regret = family.regret(tasks, np.stack(seen, axis=1)[:, None], np.stack(asked, axis=1)[:, None])
+    assert regret is not None and regret.shape == (len(tasks), 1, family.steps) and regret.min() >= 0
+    if isinstance(family, Tabular):
+        best = tabular_references.optimal(tasks, np.random.default_rng(2), family.settings)
+    else:
+        best = family.steps * tasks.max(axis=1)
+    given_away = (best - reward).reshape(4, -1)
+    error = given_away.std(axis=1) / np.sqrt(given_away.shape[1])
+    assert np.abs(regret.sum(axis=(1, 2)).reshape(4, -1).mean(axis=1) - given_away.mean(axis=1)).max() < 4 * error.max()
+
+
+def test_regret_looks_ahead() -> None:
+    """Two states, two steps: staying pays 1 now, going pays nothing now and 5 in the other state."""
+    family = Tabular(TabularSettings(states=2, actions=2, steps=2, episodes=1))
+    there, here = [0.0, 1.0], [1.0, 0.0]
+    task = np.concatenate([np.ravel([here, there, here, there]), [1.0, 0.0, 1.0, 5.0]])[None]
+    seen = np.zeros((1, 1, 3, 4))
+    seen[0, 0, :, 0] = 1  # stays in the first state
+    stay = np.tile([1.0, 0.0], (1, 1, 2, 1))
+    assert np.allclose(family.regret(task, seen, stay), [[[5.0 - 2.0, 0.0]]])
+
+
+def test_families_that_do_not_know_their_best_policy_know_no_regret() -> None:
+    family = make_family("navigation", {}, "x.yaml")
+    assert family.regret(np.zeros((1, 2)), np.zeros((1, 1, 2, 4)), np.zeros((1, 1, 1, 2))) is None
+
+
 def test_feedback_is_appended_to_any_block() -> None:
     plain = NavigationBlock(NavigationSettings(), 2)
     block = feedback_block(plain)
