@@ -1,8 +1,8 @@
 """What the PPO-trained learners share: features, a policy, a critic that knows more than the policy.
 
-The fast state is `memory` (what the learner keeps of the robot) followed by the previous action, which every learner
-sees and which starts at zero in each rollout. The critic is given the true hidden parameters (an asymmetric critic,
-Pinto et al. 2018) and the time that is left; it is not exported. `D` features, `M` memory.
+The fast state is `memory` (what the learner keeps of the robot) followed by a short history, the previous action at
+least, which every learner sees and which starts at zero in each rollout. The critic is given the true hidden parameters
+(an asymmetric critic, Pinto et al. 2018) and the time that is left; it is not exported. `D` features, `M` memory.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from torch import Tensor
 from adapt.episodes import Episodes
 from adapt.learner import MetaLearner
 from adapt.ppo import PPO, Batch, PPOSettings, advantages
-from hardware_io.config import option
+from hardware_io.config import ConfigError, option
 from hardware_io.interface import Interface
 from policies.features import Features, Normaliser
+from policies.history import History
 from policies.networks import ActionHead
 from policies.perceptron import Perceptron
+from policies.regulator import Regulator, RegulatorSettings
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,25 @@ class ActorCriticSettings:
     hidden: tuple[int, ...] = option((64, 64), min=1, help="units of the policy's hidden layers")
     critic_hidden: tuple[int, ...] = option((128, 128), min=1)
     critic_reads_dynamics: bool = option(True, help="the hidden parameters; false where they are hundreds")
+    frames: int = option(0, min=0, help="steps whose changes of position and actions the policy is shown")
+    regulator: RegulatorSettings | None = option(None, help="a linear one around the goal, to which actions are added")
     initial_std: float = option(0.6, min=0.05, max=1.0, help="of the action, whose limits are -1 and 1")
     ppo: PPOSettings = option(PPOSettings)
 
+    def __post_init__(self) -> None:
+        if self.regulator is not None and not self.frames:
+            raise ConfigError("", "frames", self.frames, "at least 1 with a regulator, which reads changes of position")
 
-def input_size(interface: Interface) -> int:
-    """Width of features and previous action, which every policy reads."""
-    return interface.observation + 2 * len(interface.angles) + interface.actions
+
+def input_size(interface: Interface, settings: ActorCriticSettings) -> int:
+    """Width of what every policy reads: features, history, what the regulator says."""
+    regulator = 0 if settings.regulator is None else interface.actions + 1
+    return interface.observation + 2 * len(interface.angles) + history_of(interface, settings).reads + regulator
+
+
+def history_of(interface: Interface, settings: ActorCriticSettings) -> History:
+    """What is kept of the last steps."""
+    return History(len(interface.positions), interface.actions, settings.frames)
 
 
 class ActorCritic(MetaLearner):
@@ -51,6 +65,11 @@ class ActorCritic(MetaLearner):
     def __init__(self, interface: Interface, settings: ActorCriticSettings, memory: int) -> None:
         super().__init__()
         self.settings, self.memory_size, self.action_size = settings, memory, interface.actions
+        self.history = history_of(interface, settings)
+        self.regulator = None if settings.regulator is None else Regulator(interface, settings.regulator)
+        self.moves = Normaliser(len(interface.positions)) if settings.frames else None
+        self.register_buffer("positions", torch.tensor(interface.positions, dtype=torch.long), persistent=False)
+        self.positions: Tensor
         self.features = Features(interface)
         self.return_scale = Normaliser(1)
         bounds = torch.tensor(interface.bounds, dtype=torch.float32).reshape(-1, 2)
@@ -58,11 +77,11 @@ class ActorCritic(MetaLearner):
         self.register_buffer("middle", bounds.mean(1))
         self.register_buffer("spread", torch.where(half > 0, half, torch.ones_like(half)))
         self.register_buffer("limit", torch.tensor(interface.limit, dtype=torch.float32))
-        self.register_buffer("kept", torch.arange(memory + self.action_size) < memory)
+        self.register_buffer("kept", torch.arange(memory + self.history.size) < memory)
         self.middle: Tensor
         self.spread: Tensor
         self.limit: Tensor
-        self.input_size = input_size(interface)
+        self.input_size = input_size(interface, settings)
         self.head = ActionHead([self.policy_input_size(), *settings.hidden], interface, settings.initial_std)
         self.critic = Perceptron([self.critic_input_size(), *settings.critic_hidden, 1], output_gain=0.1)
 
@@ -102,30 +121,48 @@ class ActorCritic(MetaLearner):
         return (dynamics - self.middle) / self.spread
 
     def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor:
-        return torch.zeros(batch, self.memory_size + self.action_size, device=self.limit.device)
+        return torch.zeros(batch, self.memory_size + self.history.size, device=self.limit.device)
 
     def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        memory, previous = fast.split([self.memory_size, self.action_size], dim=-1)
-        centre, memory = self.think(torch.cat([self.features(observation), previous], dim=-1), memory)
+        memory, state = fast.split([self.memory_size, self.history.size], dim=-1)
+        centre, memory = self.think(self.perceive(observation, state), memory)
         choice, spread = self.head.distribution, self.head.spread
         action = choice.sample(centre, spread, noise)
-        bounded = choice.bounded(action)
+        bounded, position = choice.bounded(action), observation.index_select(-1, self.positions)
+        if self.regulator is not None:  # what is carried out is not what was chosen alone
+            moved = self.history.read(position, state)[..., : len(self.positions)]
+            bounded = self.regulator.blend(position, moved, bounded)
         extra = {"action": action, "log_prob": choice.log_prob(action, centre, spread)}
-        return bounded * self.limit, torch.cat([memory, bounded], dim=-1), extra
+        return bounded * self.limit, torch.cat([memory, self.history.advance(position, bounded, state)], dim=-1), extra
+
+    def perceive(self, observation: Tensor, state: Tensor) -> Tensor:
+        """Observations (..., O) and what is kept of the steps before (..., ·) → what the policy reads, (..., I)."""
+        position = observation.index_select(-1, self.positions)
+        frames = self.settings.frames
+        changes = frames * len(self.positions)
+        moved, actions = self.history.read(position, state).tensor_split([changes], dim=-1)
+        read = [self.features(observation)]
+        if self.regulator is not None:
+            read.append(self.regulator.read(position, moved[..., : len(self.positions)]))
+        if self.moves is not None:
+            read.append(self.moves(moved.unflatten(-1, (frames, -1))).flatten(-2))
+        return torch.cat([*read, actions], dim=-1)
+
+    def states(self, episodes: Episodes) -> Tensor:
+        """What is kept of the steps before each observation, (B, K, T+1, ·)."""
+        position = episodes.observation.index_select(-1, self.positions)
+        return self.history.trace(position, episodes.asked / self.limit)
 
     def inputs(self, episodes: Episodes) -> Tensor:
-        """Features and previous action at every observation, (B, K, T+1, I)."""
-        asked = episodes.asked / self.limit
-        previous = torch.cat([torch.zeros_like(asked[:, :, :1]), asked], dim=2)
-        return torch.cat([self.features(episodes.observation), previous], dim=-1)
+        """What the policy reads at every observation, (B, K, T+1, I)."""
+        return self.perceive(episodes.observation, self.states(episodes))
 
     def unroll(self, episodes: Episodes, fast: Tensor) -> tuple[Tensor, Tensor]:
         inputs = self.inputs(episodes)
         read, memory = self.read_through(inputs[:, :, :-1], fast[:, : self.memory_size], episodes.valid)
-        last = inputs[:, -1, :, -self.action_size :]  # the previous action at each step of the last rollout
-        length = episodes.valid[:, -1].sum(-1)
-        action = last.gather(1, length[:, None, None].expand(-1, 1, self.action_size))[:, 0]
-        return self.head(read), torch.cat([memory, action], dim=-1)
+        length = episodes.valid[:, -1].sum(-1)[:, None, None].expand(-1, 1, self.history.size)
+        state = self.states(episodes)[:, -1].gather(1, length)[:, 0]  # after the last step of the last rollout
+        return self.head(read), torch.cat([memory, state], dim=-1)
 
     def adapt(self, fast: Tensor, episodes: Episodes) -> Tensor:
         """The memory after living through the episodes again."""
@@ -150,8 +187,15 @@ class ActorCritic(MetaLearner):
             table = torch.cat([critic_inputs[:, :, :-1], episodes.extra["action"]], dim=-1)
         memory = episodes.fast[:, 0, : self.memory_size]
         metrics = self.optimiser.update(lambda: self._batches(table, scalars, memory), self.trained)
-        self.features.normaliser.update(self.features.expand(episodes.observation[:, :, :-1][episodes.valid]))
+        self._learn_scales(episodes)
         return metrics
+
+    def _learn_scales(self, episodes: Episodes) -> None:
+        """Of what was observed, and of how positions changed."""
+        valid = episodes.valid
+        self.features.normaliser.update(self.features.expand(episodes.observation[:, :, :-1][valid]))
+        if self.moves is not None:
+            self.moves.update(episodes.observation.index_select(-1, self.positions).diff(dim=2)[valid])
 
     def critic_inputs(self, inputs: Tensor, episodes: Episodes) -> Tensor:
         """What the critic reads at every observation, (B, K, T+1, ·): the policy's inputs come first."""

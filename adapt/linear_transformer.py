@@ -24,4 +24,4 @@ class LinearTransformerPolicy(MemoryBased):
     Settings = LinearTransformerLearnerSettings
 
     def __init__(self, interface: Interface, settings: LinearTransformerLearnerSettings) -> None:
-        super().__init__(interface, settings, LinearTransformer(input_size(interface), settings.memory))
+        super().__init__(interface, settings, LinearTransformer(input_size(interface, settings), settings.memory))

@@ -24,4 +24,4 @@ class MANN(MemoryBased):
     Settings = MANNLearnerSettings
 
     def __init__(self, interface: Interface, settings: MANNLearnerSettings) -> None:
-        super().__init__(interface, settings, MemoryAugmented(input_size(interface), settings.memory))
+        super().__init__(interface, settings, MemoryAugmented(input_size(interface, settings), settings.memory))

@@ -24,4 +24,4 @@ class MetaNetworks(MemoryBased):
     Settings = MetaNetworksLearnerSettings
 
     def __init__(self, interface: Interface, settings: MetaNetworksLearnerSettings) -> None:
-        super().__init__(interface, settings, FastWeights(input_size(interface), settings.memory))
+        super().__init__(interface, settings, FastWeights(input_size(interface, settings), settings.memory))

@@ -24,4 +24,4 @@ class NTM(MemoryBased):
     Settings = NTMLearnerSettings
 
     def __init__(self, interface: Interface, settings: NTMLearnerSettings) -> None:
-        super().__init__(interface, settings, NeuralTuringMachine(input_size(interface), settings.memory))
+        super().__init__(interface, settings, NeuralTuringMachine(input_size(interface, settings), settings.memory))

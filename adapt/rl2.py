@@ -23,4 +23,4 @@ class RL2(MemoryBased):
     Settings = RL2Settings
 
     def __init__(self, interface: Interface, settings: RL2Settings) -> None:
-        super().__init__(interface, settings, Memory(input_size(interface), settings.memory))
+        super().__init__(interface, settings, Memory(input_size(interface, settings), settings.memory))

@@ -23,4 +23,4 @@ class TransformerPolicy(MemoryBased):
     Settings = TransformerLearnerSettings
 
     def __init__(self, interface: Interface, settings: TransformerLearnerSettings) -> None:
-        super().__init__(interface, settings, Transformer(input_size(interface), settings.memory))
+        super().__init__(interface, settings, Transformer(input_size(interface, settings), settings.memory))

@@ -12,6 +12,19 @@ from hardware_io.state import Array
 
 
 @dataclass(frozen=True)
+class Linear:
+    """A robot near rest in its goal: errors of position and velocity, (2J,), after one policy period.
+
+    They are state @ errors + action @ command.
+    """
+
+    goal: tuple[float, ...]  # (J,) rad
+    period: float  # s
+    state: tuple[tuple[float, ...], ...]  # (2J, 2J) in rad and rad/s
+    action: tuple[tuple[float, ...], ...]  # (2J, A), a N·m
+
+
+@dataclass(frozen=True)
 class Interface:
     """Sizes, units and ranges that a learner is built from; plain data, so that it travels in a checkpoint.
 
@@ -25,6 +38,8 @@ class Interface:
     angles: tuple[int, ...] = ()  # entries of the observation that are angles, rad
     bounds: tuple[tuple[float, float], ...] = ()  # (P, 2) of the hidden parameters in training, each in its unit
     nominal: tuple[float, ...] = ()  # (P,)
+    positions: tuple[int, ...] = ()  # entries of the observation that are positions of all joints, rad; or none
+    linear: Linear | None = None  # of a robot with a pose to hold
 
     @property
     def actions(self) -> int:
@@ -32,14 +47,17 @@ class Interface:
         return len(self.limit)
 
     @staticmethod
-    def of(spec: RobotSpec, bounds: Array, nominal: Array) -> Interface:
+    def of(spec: RobotSpec, bounds: Array, nominal: Array, linear: Linear | None = None) -> Interface:
         """That of a robot whose hidden parameters have training bounds (P, 2) and nominal values (P,)."""
         slices = spec.channel_slices()
         units = [channel.unit for channel in spec.channels for _ in range(spec.channel_size(channel))]
+        whole = [c.name for c in spec.channels if c.source == "joint_position" and not c.joints]
         return Interface(
             observation=sum(part.stop - part.start for part in slices.values()),
             limit=tuple(map(float, spec.action_limit)),
             angles=tuple(i for i, unit in enumerate(units) if unit == "rad"),
             bounds=tuple((float(low), float(high)) for low, high in bounds),
             nominal=tuple(map(float, nominal)),
+            positions=tuple(range(len(units))[slices[whole[0]]]) if whole else (),
+            linear=linear,
         )

@@ -194,9 +194,11 @@ class RobotSpec:
 def load_spec(path: str | Path) -> RobotSpec:
     """The robot in a YAML file; `base: other.yaml` inherits from a file beside it. Raises ConfigError."""
     path = Path(path)
-    data = read_yaml(path)
-    base = data.pop("base", None)
-    if base is not None:
+    data, read = read_yaml(path), {path.name}
+    while (base := data.pop("base", None)) is not None:
+        if base in read:
+            raise ConfigError(str(path), "base", base, "a file that does not inherit from this one in turn")
+        read.add(base)
         data = merge(read_yaml(path.parent / str(base)), data)
     spec = RobotSpec.from_dict(data, str(path))
     if not (path.parent / spec.urdf).is_file():

@@ -14,6 +14,7 @@ from hardware_io.config import ConfigError, build, option
 from hardware_io.spec import RobotSpec
 from hardware_io.state import Array
 from sim.actuator import Actuator
+from sim.bumps import Bumps
 from sim.dynamics import DynamicsRange
 from sim.model import RigidModel
 from sim.sensor import Sensor
@@ -42,6 +43,8 @@ class BatchEnv:
         # A motor answers a command with its state, so the loop sees the state of one I/O tick ago.
         self.actuator = Actuator(spec, self.ranges, lanes, self.substeps, state_age=spec.period.io)
         self.sensor = Sensor(spec, self.ranges, lanes)
+        self.bumps = Bumps(spec, self.ranges, lanes, task.steps, self.substeps)
+        self._steps = 0  # since the rollout began
         joints = len(spec.joints)
         self.position, self.velocity = np.zeros((lanes, joints)), np.zeros((lanes, joints))  # rad, rad/s
         self.torque = np.zeros((lanes, joints))  # N·m, as the motors report it
@@ -62,6 +65,7 @@ class BatchEnv:
         self.world.build(self.model.bodies(dynamics), viscous, coulomb)
         self.actuator.set_dynamics(dynamics)
         self.sensor.set_dynamics(dynamics)
+        self.bumps.set_dynamics(dynamics)
 
     def reset(self, rng: np.random.Generator, anywhere: float = 0.0) -> NDArray[np.float32]:
         """Begin a rollout; returns the observation (n, O). `rng` draws the start and the noise of this rollout."""
@@ -69,6 +73,9 @@ class BatchEnv:
         self.position[...], self.velocity[...] = self.task.reset(self.lanes, rng, anywhere)
         self.world.set_state(self.position, self.velocity)
         self.actuator.reset()
+        if self.bumps.height.any():
+            self.bumps.reset(rng)
+        self._steps = 0
         self.torque[...] = 0
         self.reward[...] = 0
         self.terminated[...] = False
@@ -80,7 +87,11 @@ class BatchEnv:
         A robot whose rollout has terminated goes on without torque until the next reset.
         """
         command = np.where(self.terminated[:, None], 0.0, command)
-        self.world.advance(self.actuator.torques(command), self.position, self.velocity)
+        torques = self.actuator.torques(command)
+        if self.bumps.height.any():
+            torques = torques + self.bumps.torques(self._steps)
+        self._steps += 1
+        self.world.advance(torques, self.position, self.velocity)
         self.torque[:, self.spec.acting] = self.actuator.torque
         before = self.observation.copy()
         observation = self._observe(rollout_start=False)

@@ -24,6 +24,7 @@ MECHANISMS = {  # how a parameter can act → (unit, what it must name)
     "coulomb_friction": ("N·m", "joint"),
     "motor_inertia": ("kg·m²", "joint"),  # of the rotor, seen at the joint
     "torque_scale": ("1", "joint"),  # torque that acts over torque that was commanded
+    "torque_bumps": ("N·m", "joint"),  # greatest height of knocks that come in a rollout (sim/bumps.py)
     "torque_response": ("s", "joint"),  # time constant of the motor's torque
     "latency": ("s", None),  # from a command's computation to its action
     "sensor_noise": (None, "channel"),  # standard deviation, in the unit of the channel
@@ -80,6 +81,8 @@ class DynamicsRange:
             parameter = build(DynamicsParameter, data, spec.source, key)
             if parameter.joint and parameter.joint not in spec.joints:
                 raise ConfigError(spec.source, f"{key}.joint", parameter.joint, f"one of {', '.join(spec.joints)}")
+            if parameter.apply == "torque_bumps" and not spec.joints[parameter.joint].acts:
+                raise ConfigError(spec.source, f"{key}.joint", parameter.joint, "a joint that acts")
             if parameter.apply == "sensor_noise" and channels.get(parameter.channel) != parameter.unit:
                 allowed = ", ".join(f"{channel} ({unit})" for channel, unit in channels.items())
                 raise ConfigError(spec.source, f"{key}.channel", f"{parameter.channel} ({parameter.unit})", allowed)

@@ -18,6 +18,7 @@ from hardware_io.spec import RobotSpec
 from hardware_io.state import Array
 from sim.batch_env import BatchEnv
 from sim.dynamics import DynamicsRange
+from sim.linear import linearise
 from sim.tasks import make_task
 
 
@@ -95,7 +96,8 @@ class RobotFamily(Family):
         self.name, self.spec, self.substeps = spec.name, spec, substeps
         self.task, self.ranges = make_task(task, spec, **parameters), DynamicsRange.of(spec)
         self.steps = self.task.steps
-        self.interface = Interface.of(spec, self.ranges.bounds("train"), self.ranges.nominal)
+        linear = linearise(spec) if "upright" in spec.poses else None
+        self.interface = Interface.of(spec, self.ranges.bounds("train"), self.ranges.nominal, linear)
 
     def sample(self, n: int, rng: np.random.Generator, split: str = "train") -> Array:
         return self.ranges.sample(n, rng, split)

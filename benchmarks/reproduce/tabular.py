@@ -1,6 +1,7 @@
 """A linear transformer as the memory of RL² on random tabular MDPs: total reward of n episodes (Duan et al. 2016).
 
-https://arxiv.org/abs/1611.02779, table 2. PSRL knows what an MDP is; `optimal` knows each MDP, so it is the most to be had.
+https://arxiv.org/abs/1611.02779, table 2. PSRL knows what an MDP is; `optimal` knows each MDP, so it is the most
+to be had.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from benchmarks.reproduce.session import Variant
 # (pulls, arms) → overrides of configs/bandits_rl2.yaml
 BANDITS = {
     (10, 5): Variant("bandits-n10-k5", "bandits_rl2.yaml", {"learner.settings.ppo.learning_rate": 5e-4}),
-    (100, 5): Variant("bandits-n100-k5", "bandits_rl2.yaml", {"steps": 12_000_000}),
-    (500, 5): Variant("bandits-n500-k5", "bandits_rl2.yaml", {"lanes": 256, "steps": 12_000_000}),
-    (100, 50): Variant("bandits-n100-k50", "bandits_rl2.yaml", {"steps": 12_000_000}),
+    (100, 5): Variant("bandits-n100-k5", "bandits_rl2.yaml", {"steps": 24_000_000}),
+    (500, 5): Variant("bandits-n500-k5", "bandits_rl2.yaml", {"steps": 24_000_000, "lanes": 256}),
+    (100, 50): Variant("bandits-n100-k50", "bandits_linear_transformer.yaml", {}),
 }
 BANDITS_QUICK = {
     (10, 2): Variant(
@@ -23,8 +23,12 @@ BANDITS_QUICK = {
 # episodes → overrides of this file; what is learned of short trials helps with longer ones
 MDPS = "tabular_linear_transformer.yaml"
 TEN = Variant("tabular-n10", MDPS, {"family.settings.episodes": 10})
-TWENTY_FIVE = Variant("tabular-n25", MDPS, {"family.settings.episodes": 25, "lanes": 256}, after=TEN)
-FIFTY = Variant("tabular-n50", MDPS, {"family.settings.episodes": 50, "lanes": 128}, after=TWENTY_FIVE)
+TWENTY_FIVE = Variant(
+    "tabular-n25", MDPS, {"family.settings.episodes": 25, "lanes": 256, "steps": 6_000_000}, after=TEN
+)
+FIFTY = Variant(
+    "tabular-n50", MDPS, {"family.settings.episodes": 50, "lanes": 128, "steps": 6_000_000}, after=TWENTY_FIVE
+)
 TABULAR = {10: TEN, 25: TWENTY_FIVE, 50: FIFTY}
 TABULAR_QUICK = {
     2: Variant(

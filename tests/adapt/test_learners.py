@@ -50,6 +50,28 @@ def episodes_of(learner: MetaLearner, envs: VectorEnv) -> Episodes:
     return rollout(envs, learner, learner.fast0(LANES, known), ROLLOUTS, (7,), anywhere=0.5)
 
 
+REGULATED = {"frames": 3, "regulator": {"reach": 5.0}}
+
+
+@pytest.mark.parametrize("name", ["rl2", "domain_randomised", "linear_transformer"])
+def test_frames_and_a_regulator_are_the_same_step_by_step_and_in_whole_trials(name: str, envs: VectorEnv) -> None:
+    """`unroll` has the centres and the fast state that `act` had."""
+    torch.manual_seed(0)
+    learner = make_learner(name, envs.family.interface, "test", REGULATED)
+    episodes = episodes_of(learner, envs)
+    with torch.no_grad():
+        means, after = learner.unroll(episodes, learner.fast0(LANES))
+    assert torch.allclose(after, episodes.last_fast, atol=1e-4)
+    log_prob = learner.head.distribution.log_prob(episodes.extra["action"], means, learner.head.spread)
+    assert torch.allclose(log_prob[episodes.valid], episodes.extra["log_prob"][episodes.valid], atol=1e-3)
+    assert learner.meta_update([], episodes)["kl"] >= 0
+
+
+def test_a_regulator_reads_changes_of_position(envs: VectorEnv) -> None:
+    with pytest.raises(ConfigError, match="frames: got 0; allowed: at least 1"):
+        make_learner("rl2", envs.family.interface, "test", {"regulator": {}})
+
+
 @pytest.mark.parametrize("name", META_LEARNERS)
 class TestContract:
     """What holds for every learner."""
