@@ -43,7 +43,7 @@ class History(nn.Module):
         return torch.cat([action, angle, torch.ones_like(angle[..., :1]), differences, actions], dim=-1)
 
     def trace(self, angle: Tensor, action: Tensor) -> Tensor:
-        """Angles (..., T+1, S), actions (..., T, A) → the state before each step and after the last, (..., T+1, size)."""
+        """Angles (..., T+1, S), actions (..., T, A) → states before each step and after the last, (..., T+1, size)."""
         previous = later(action, 1)
         if not self.frames:
             return previous
