@@ -76,7 +76,7 @@ class GradientBased(MetaLearner):
 
     def __init__(self, interface: Interface, settings: GradientBasedSettings) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.interface = settings, interface
         self.distribution = distribution_of(interface)
         self.features = Features(interface)
         self.network = self.make_network([self.features.size, *settings.hidden, interface.actions])

@@ -1,8 +1,9 @@
-"""Few-shot adaptation on a robot: some rollouts, a gate, and a file with another initial fast state, or none.
+"""Few-shot adaptation on a robot: rollouts that teach, a gate, and a file with another initial fast state, or none.
 
-The first rollout runs the policy as it is; the fast state is carried from rollout to rollout, and one more rollout
-tries what was learned. Adaptation is deployed only if that is no worse than the un-adapted policy was on this robot.
-Learners that adapt inside the graph need no more than this; nothing here imports torch or a simulator.
+The policy runs as it is, and what follows from its rollouts is a candidate. Before that may act it runs in the shadow
+of the deployed policy on what was recorded; then both take turns on the robot until a statistical test tells whether
+the candidate is better. Without that it is not deployed. Everything is on disk before it is used: after an interruption
+of any kind the same command goes on. Nothing here imports torch or a simulator.
 """
 
 from __future__ import annotations
@@ -17,84 +18,105 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adapt.gate import Verdict, decide, shadow_run
+from adapt.methods import AdaptationError, HelperLost, Method, method_of
+from adapt.scored import ADAPTED, TEACHING, UNADAPTED, Scored
+from adapt.session import Plan, Session, folder_for
 from hardware_io.bundle import Bundle, file_digest, read_bundle
 from hardware_io.clock import MonotonicClock
-from hardware_io.config import ConfigError, write_atomically
+from hardware_io.config import ConfigError, build, write_atomically
 from hardware_io.loop import ControlLoop
 from hardware_io.options import add_driver_options, driver_of
-from hardware_io.recorder import Recorder
-from hardware_io.recording import Rollout
 from hardware_io.run import INTERRUPTED, OK, SAFETY, STOPPED, TERMINATED, rest_of
 from hardware_io.runtime import Policy
 from hardware_io.timing import Terminated
-from sim.tasks import Task, make_task
 
+Float32 = NDArray[np.float32]
 ROLLED_BACK = 3  # exit status
-MARGIN = 0.05  # of the un-adapted return, which noise alone may cost an adapted policy
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One rollout and what the task says of it, from what the robot sensed."""
-
-    rollout: Rollout
-    value: float  # return
-    success: bool
+ROLLOUTS = 3  # that teach a learner that adapts inside the graph
 
 
 @dataclass
 class Adaptation:
     """What some rollouts came to. `F` fast state."""
 
-    rollouts: list[Scored] = field(default_factory=list)  # un-adapted first; the last one tried the candidate
+    rollouts: list[Scored] = field(default_factory=list)
     candidate: NDArray[np.float32] | None = None  # (F,) what would be deployed
     accepted: bool = False
     reason: str = ""
 
-
-def task_of(bundle: Bundle) -> Task:
-    """The task that a file was trained for. Raises ConfigError."""
-    settings = dict(bundle.task)
-    return make_task(settings.pop("name"), bundle.spec, **settings)
+    def of(self, role: str) -> list[Scored]:
+        """The rollouts whose role begins so."""
+        return [one for one in self.rollouts if one.rollout.role.startswith(role)]
 
 
-def scored(task: Task, rollout: Rollout) -> Scored:
-    """Return and success of a real rollout; one that ended early has failed."""
-    reward = task.reward(rollout.observation[:-1], rollout.asked, rollout.observation[1:])
-    whole = rollout.outcome == "done" and rollout.steps == task.steps
-    success = whole and bool(task.success(rollout.observation, np.ones(rollout.steps, bool)))
-    return Scored(rollout, float(np.sum(reward)), success)
+def adapt_on_robot(session: Session, method: Method, deployed: Float32, start: Float32 | None = None) -> Adaptation:
+    """Adapt, and judge against the deployed fast state (F,), which is also the `start` unless another is given.
 
-
-def gate(before: Scored, after: Scored) -> tuple[bool, str]:
-    """Whether the adapted policy may stay, and why."""
-    verdict = f"return {after.value:.1f} against {before.value:.1f} un-adapted"
-    if after.rollout.outcome != "done":
-        return False, f"the adapted policy left the limits ({after.rollout.reason}); {verdict}"
-    if before.success and not after.success:
-        return False, f"the un-adapted policy succeeded and the adapted one did not; {verdict}"
-    if after.value < before.value - MARGIN * abs(before.value) and after.success <= before.success:
-        return False, f"worse than un-adapted; {verdict}"
-    return True, verdict
-
-
-def adapt_on_robot(loop: ControlLoop, task: Task, rollouts: int, report: Any = None) -> Adaptation:
-    """`rollouts` rollouts that teach and one that judges, in an open session; the robot settles before each.
-
-    `report(number, Scored)` is called after each. Raises what ControlLoop.rollout raises.
+    The session's loop is open. Raises what ControlLoop.rollout raises, and ConfigError.
     """
-    result, fast = Adaptation(), loop.policy.fast0
-    for number in range(rollouts + 1):
-        loop.settle()
-        if number == rollouts:
-            result.candidate = loop.policy.start_fast(fast)  # as this rollout and a deployed file start
-        one = scored(task, loop.rollout(fast, task.steps))
-        result.rollouts.append(one)
-        fast = one.rollout.fast_end
-        if report is not None:
-            report(number, one)
-    result.accepted, result.reason = gate(result.rollouts[0], result.rollouts[-1])
-    return result
+    fast, verdict = deployed if start is None else start, None
+    for number, count in enumerate(session.plan.lessons()):
+        support = record(session, f"{TEACHING} {number + 1}", fast, count, method.explores)
+        fast, problem = learn(session, method, number, support, deployed)
+        if problem:
+            verdict = Verdict(False, problem)
+            break
+    return _concluded(session, fast, verdict or judge(session, deployed, fast))
+
+
+def record(session: Session, role: str, fast: Float32, count: int, explore: bool) -> list[Scored]:
+    """`count` rollouts from `fast` (F,), which a graph that adapts carries from one to the next."""
+    support: list[Scored] = []
+    for _ in range(count):
+        support.append(session.rollout(role, support[-1].rollout.fast_end if support else fast, explore))
+    return support
+
+
+def learn(
+    session: Session, method: Method, number: int, support: list[Scored], deployed: Float32
+) -> tuple[Float32, str]:
+    """What follows from rollouts of one role, (F,), and why it may not act, if so. The robot is damped meanwhile."""
+    role, bundle = support[0].rollout.role, session.bundle
+
+    def adapted() -> dict[str, Any]:
+        try:
+            fast = method.adapt(support, session.logs, role)
+        except AdaptationError as error:
+            return {"fast": support[0].rollout.fast_start, "problem": f"nothing was learned: {error}"}
+        return {"fast": np.where(bundle.kept, fast, bundle.fast).astype(np.float32), "problem": ""}
+
+    def shadowed() -> dict[str, Any]:
+        seen = [one.rollout.observation[:-1] for one in support]
+        shadow = shadow_run(bundle.with_fast(deployed), seen, candidate)
+        problem = f"the adapted policy may not act: {shadow.problem}" if shadow.problem else ""
+        return {"steps": shadow.steps, "difference": shadow.difference, "problem": problem}
+
+    made = session.decide("adapted", number, lambda: session.meanwhile(adapted))
+    candidate = np.array(made["fast"], np.float32)
+    if made["problem"]:
+        return candidate, str(made["problem"])
+    return candidate, str(session.decide("shadow", number, lambda: session.meanwhile(shadowed))["problem"])
+
+
+def judge(session: Session, deployed: Float32, candidate: Float32) -> Verdict:
+    """Both policies in turns, in an order that is drawn for each pair, until the gate decides."""
+    if np.array_equal(candidate, deployed):
+        return Verdict(False, "adaptation changed nothing")
+    fasts, order = {UNADAPTED: deployed, ADAPTED: candidate}, session.draw(0, 1)
+    done: dict[str, list[Scored]] = {UNADAPTED: [], ADAPTED: []}
+    while True:
+        for role in order.permutation([UNADAPTED, ADAPTED]).tolist():
+            done[role].append(session.rollout(role, fasts[role]))
+        verdict = decide(done[UNADAPTED], done[ADAPTED], session.plan.judge, session.plan.error_rate)
+        if verdict is not None:
+            return verdict
+
+
+def _concluded(session: Session, candidate: Float32, verdict: Verdict) -> Adaptation:
+    """The verdict, logged."""
+    made = session.decide("gate", 0, lambda: {"accepted": verdict.accepted, "reason": verdict.reason})
+    return Adaptation(list(session.rollouts), candidate, bool(made["accepted"]), str(made["reason"]))
 
 
 def deploy(bundle: Bundle, result: Adaptation, path: Path) -> None:
@@ -104,17 +126,8 @@ def deploy(bundle: Bundle, result: Adaptation, path: Path) -> None:
     """
     if result.candidate is None or not result.accepted:
         raise ValueError(f"{path}: not deployed: {result.reason}")
-    record = {"rollouts": len(result.rollouts) - 1, "reason": result.reason, **_history(result)}
+    record = {"rollouts": len(result.of(TEACHING)), "reason": result.reason, **_history(result.rollouts)}
     _write(path, bundle.with_fast(result.candidate, {"adapted": record}).to_bytes())
-
-
-def free_name(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3, … that does not exist: a log is never written over."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
 
 
 def main(argv: list[str]) -> int:
@@ -123,29 +136,29 @@ def main(argv: list[str]) -> int:
     Raises BundleError, ConfigError, DriverError, RecordingError for bad input; then nothing has moved.
     """
     options = _arguments().parse_args(argv)
-    if options.rollouts < 1:
-        raise ConfigError("acclimate adapt", "--rollouts", options.rollouts, "at least 1")
     source = Path(options.file)
     target = Path(options.out or source.with_name(f"{source.stem}.adapted.onnx"))
-    log = Path(options.record) if options.record else free_name(source.with_name(f"{source.stem}.adapt.mcap"))
     bundle = read_bundle(source, options.robot)
-    task, clock, policy = task_of(bundle), MonotonicClock(), Policy(bundle)
-    robot, rest, digest = driver_of(options, bundle.spec, clock), rest_of(bundle.spec, None), file_digest(source)
-    result, status, opened = Adaptation(), STOPPED, False
-
-    def report(number: int, one: Scored) -> None:
-        role = "un-adapted" if number == 0 else "judged" if number == options.rollouts else "adapting"
-        mark = "success" if one.success else one.rollout.outcome if one.rollout.outcome != "done" else "failed"
-        print(f"rollout {number} ({role}): return {one.value:.1f}, {mark}", flush=True)
-
+    plan, clock, policy = plan_of(bundle, options), MonotonicClock(), Policy(bundle)
+    robot, rest = driver_of(options, bundle.spec, clock), rest_of(bundle.spec, None)
+    folder = Path(options.session) if options.session else folder_for(source)
+    session = Session(folder, bundle, file_digest(source), plan, clock)
+    session.report = tell
+    status, opened = STOPPED, False
     try:
-        with Recorder(log, bundle.spec, clock, bundle=digest, task=bundle.task) as recorder:
-            loop = ControlLoop(policy, robot, clock, recorder, task.reward, rest=rest)
-            with loop.session():
+        with session, method_of(bundle, source) as method:
+            session.loop = ControlLoop(policy, robot, clock, session.recorder, session.task.reward, rest=rest)
+            with session.loop.session():
                 opened = True
-                result = adapt_on_robot(loop, task, options.rollouts, report)
-            recorder.event("gate", accepted=result.accepted, reason=result.reason)
-    except SAFETY as error:
+                if plan.every:
+                    from adapt.watch import watch
+
+                    result = watch(session, method, lambda found: deploy(bundle, found, target), options.turns)
+                else:
+                    result = adapt_on_robot(session, method, bundle.fast)
+            status, verdict = conclude(bundle, result, source, target)
+            session.end(status=status)
+    except (*SAFETY, HelperLost) as error:
         if not opened:
             raise
         verdict = f"stopped: {error}"
@@ -153,16 +166,31 @@ def main(argv: list[str]) -> int:
         status, verdict = TERMINATED, "stopped: asked to end (SIGTERM)"
     except KeyboardInterrupt:
         status, verdict = INTERRUPTED, "stopped: interrupted (Ctrl-C)"
-    else:
-        status, verdict = conclude(bundle, result, source, target)
     if status in (OK, ROLLED_BACK):
         print(verdict)
     else:
-        print(f"{verdict}; nothing is deployed, what the robot did is in {log}", file=sys.stderr)
+        kept = "what was deployed stays" if plan.every else "nothing is deployed"
+        print(f"{verdict}; {kept}, the same command goes on from {folder}", file=sys.stderr)
     if options.json:
-        document = {"status": status, "accepted": status == OK, "reason": verdict, **_history(result)}
+        document = {"status": status, "accepted": status == OK, "reason": verdict, **_history(session.rollouts)}
         _write(Path(options.json), json.dumps(document, indent=2) + "\n")
     return status
+
+
+def plan_of(bundle: Bundle, options: argparse.Namespace) -> Plan:
+    """What the options ask for; what they leave open is as in training. Raises ConfigError."""
+    given = {name: getattr(options, name) for name in ("rollouts", "judge", "error_rate", "seed", "false_alarms")}
+    given["every"] = options.every if options.watch else None
+    chosen = {name: value for name, value in given.items() if value is not None}
+    rollouts = chosen.setdefault("rollouts", bundle.teaching.get("rollouts", ROLLOUTS))
+    adaptations = max(1, min(bundle.teaching.get("adaptations", 1), rollouts))
+    return build(Plan, {**chosen, "adaptations": adaptations}, "acclimate adapt")
+
+
+def tell(one: Scored, remembered: bool) -> None:
+    """A line for each rollout."""
+    mark = "success" if one.success else one.rollout.outcome if one.rollout.outcome != "done" else "failed"
+    print(f"{one.rollout.role}: return {one.value:.1f}, {mark}{' (on disk)' if remembered else ''}", flush=True)
 
 
 def conclude(bundle: Bundle, result: Adaptation, source: Path, target: Path) -> tuple[int, str]:
@@ -173,10 +201,11 @@ def conclude(bundle: Bundle, result: Adaptation, source: Path, target: Path) -> 
     return OK, f"deployed {target}: {result.reason}"
 
 
-def _history(result: Adaptation) -> dict[str, Any]:
+def _history(rollouts: list[Scored]) -> dict[str, Any]:
     return {
-        "returns": [one.value for one in result.rollouts],
-        "successes": [one.success for one in result.rollouts],
+        "roles": [one.rollout.role for one in rollouts],
+        "returns": [one.value for one in rollouts],
+        "successes": [one.success for one in rollouts],
     }
 
 
@@ -191,12 +220,21 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="acclimate adapt",
         description=(__doc__ or "").split("\n")[0],
-        epilog="Exit status: 0 deployed, 1 stopped by safety, 2 bad input, 3 rolled back: worse than un-adapted.",
+        epilog="Exit status: 0 deployed, 1 stopped by safety, 2 bad input, 3 rolled back: not shown to be better.",
     )
     parser.add_argument("file", metavar="FILE.onnx", help="exported policy")
-    parser.add_argument("--rollouts", type=int, default=3, help="rollouts that teach; one more judges (default 3)")
+    parser.add_argument("--rollouts", type=int, help=f"rollouts that teach (default: as in training, else {ROLLOUTS})")
+    parser.add_argument("--judge", type=int, help="most rollouts of each policy that judge (default 6)")
+    parser.add_argument("--error-rate", type=float, help="chance to deploy what is no better (default 0.05)")
+    parser.add_argument("--seed", type=int, help="of exploration and of the order of rollouts (default 0)")
     parser.add_argument("--out", metavar="FILE.onnx", help="adapted file (default: FILE.adapted.onnx)")
-    parser.add_argument("--record", metavar="FILE.mcap", help="log of all rollouts (default: FILE.adapt.mcap)")
+    parser.add_argument("--session", metavar="FOLDER", help="its logs; one that was interrupted goes on (FILE.adapt)")
+    parser.add_argument(
+        "--watch", action="store_true", help="go on: adapt again and again, alarm when the robot changes"
+    )
+    parser.add_argument("--every", type=int, default=20, help="watched rollouts between adaptations (default 20)")
+    parser.add_argument("--turns", type=int, help="of a watch, before it ends (default: until Ctrl-C)")
+    parser.add_argument("--false-alarms", type=float, help="a watched rollout, on average, at most (default 0.005)")
     parser.add_argument("--robot", help="refuse a file that was made for another robot")
     add_driver_options(parser)
     parser.add_argument("--json", metavar="FILE.json", help="write the verdict for machines")

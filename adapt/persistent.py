@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hardware_io.envelope import EnvelopeStop
-from hardware_io.loop import ControlLoop, Float32
+from hardware_io.loop import Answer, ControlLoop, Float32
 from hardware_io.recording import Rollout
 from hardware_io.state import DriverError, StaleState
 
@@ -37,10 +37,16 @@ class PersistentLoop(ControlLoop):
     def settle(self) -> None:
         self._persist(super().settle)
 
-    def rollout(self, fast: Float32, steps: int, noise_rng: np.random.Generator | None = None) -> Rollout:
+    def rollout(
+        self, fast: Float32, steps: int, noise_rng: np.random.Generator | None = None, role: str = ""
+    ) -> Rollout:
         """As ControlLoop's. Exploration noise is drawn on, not repeated."""
         once = super().rollout
-        return self._persist(lambda: once(fast, steps, noise_rng))
+        return self._persist(lambda: once(fast, steps, noise_rng, role))
+
+    def meanwhile(self, work: Callable[[], Answer]) -> Answer:
+        """Nothing is begun twice: a twin hangs limp until it is done."""
+        return work()
 
     def _persist(self, action: Callable[[], Result]) -> Result:
         stopped = 0

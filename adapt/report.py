@@ -1,7 +1,8 @@
 """One folder as one HTML page that opens from disk: what was trained, how it adapted, what the robot did.
 
-Drawn is what is there: demo.json, recordings (*.mcap), metrics.jsonl, evaluation.json and config.yaml, the last three
-also in the folders directly inside. Nothing here needs torch or a simulator. A part that cannot be read leaves a note.
+Drawn is what is there: demo.json, recordings (*.mcap, *.adapt/*.mcap), metrics.jsonl, evaluation.json and config.yaml,
+the last three also in the folders directly inside. Nothing here needs torch or a simulator. A part that cannot be read
+leaves a note.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapt.report_page import Section, note, page
-from adapt.report_recording import Log, read_log, recording_section
+from adapt.report_recording import SESSION, Log, read_log, recording_section
 from adapt.report_results import demo_section, evaluation_section, parameter_value, training_section
 from hardware_io.config import ConfigError, write_atomically
 from hardware_io.recorder import RecordingError
@@ -77,7 +78,7 @@ def _results(folder: Path, demo: dict[str, Any], notes: list[str]) -> Iterator[S
 def _recordings(folder: Path, demo: dict[str, Any]) -> Iterator[Section]:
     """A section a recording; the one with most rollouts, which is where adaptation shows, comes first."""
     logs: list[tuple[Path, Log]] = []
-    for path in sorted(folder.glob("*.mcap")):
+    for path in sorted([*folder.glob("*.mcap"), *folder.glob(f"*{SESSION}/*.mcap")]):
         try:
             logs.append((path, read_log(path)))
         except BROKEN as error:

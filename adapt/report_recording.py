@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from adapt.online import scored
 from adapt.report_chart import AFTER, BEFORE, GOAL, Band, Line, chart, legend, look, number
 from adapt.report_motion import animation, chain_of
 from adapt.report_page import Html, Section, charts, note, table, yes_no
+from adapt.scored import ADAPTED, UNADAPTED, scored
 from hardware_io.config import ConfigError
 from hardware_io.recording import Recording, Rollout, read_recording
 from hardware_io.spec import RobotSpec
@@ -25,6 +25,7 @@ from hardware_io.state import Array
 from sim.tasks import Task, make_task
 from sim.tasks.swing_up import SwingUp
 
+SESSION = ".adapt"  # suffix of a folder of logs
 MOST_NOTES = 5  # of the problems of one log
 
 
@@ -54,7 +55,8 @@ def read_log(path: Path) -> Log:
         except ConfigError as error:
             notes.append(f"not scored: {error}")
     gates = [m.values for m in recording.messages if m.values.get("event") == "gate"]
-    return Log(path.stem, spec, task, _with_gaps(recording).rollouts(), gates[-1] if gates else None, notes)
+    name = path.parent.stem if path.parent.suffix == SESSION else path.stem
+    return Log(name, spec, task, _with_gaps(recording).rollouts(), gates[-1] if gates else None, notes)
 
 
 def _with_gaps(recording: Recording) -> Recording:
@@ -97,12 +99,17 @@ def _title(log: Log) -> str:
 
 
 def _shown(rollouts: Sequence[Rollout]) -> list[tuple[str, str, Rollout]]:
-    """Label, colour and rollout of the first and the last, but for those that were stopped and then repeated."""
+    """Label, colour and rollout of the first and the last, but for those that were stopped and then repeated.
+
+    Of the un-adapted and of the adapted policy, where a gate made both act.
+    """
     *others, last = enumerate(rollouts)
     kept = [*(pair for pair in others if pair[1].outcome != "stop"), last]
     if len(kept) == 1:
         return [(f"rollout {last[0]}", AFTER, last[1])]
-    return [(f"before: rollout {kept[0][0]}", BEFORE, kept[0][1]), (f"after: rollout {last[0]}", AFTER, last[1])]
+    first = next((pair for pair in kept if pair[1].role == UNADAPTED), kept[0])
+    last = next((pair for pair in reversed(kept) if pair[1].role == ADAPTED), last)
+    return [(f"before: rollout {first[0]}", BEFORE, first[1]), (f"after: rollout {last[0]}", AFTER, last[1])]
 
 
 def _values(spec: RobotSpec, source: str) -> dict[int, int]:
@@ -187,7 +194,7 @@ def _table(log: Log) -> str:
         one = scored(log.task, rollout) if log.task is not None else None
         rows.append(
             [
-                str(k),
+                f"{k} {rollout.role}".strip(),
                 number(one.value if one else None),
                 yes_no(one.success) if one else "–",
                 str(rollout.steps),

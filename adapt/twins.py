@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapt.online import Scored, scored, task_of
 from adapt.persistent import PersistentLoop
+from adapt.scored import Scored, scored, task_of
 from hardware_io.bundle import Bundle, read_bundle
 from hardware_io.clock import MonotonicClock, VirtualClock
 from hardware_io.config import write_atomically

@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from adapt.online import Adaptation, Scored, adapt_on_robot, deploy, scored, task_of
+from adapt.methods import InGraph
+from adapt.online import Adaptation, adapt_on_robot, deploy
 from adapt.persistent import PersistentLoop
 from adapt.report import write_report
 from adapt.run_folder import load_run, read_config
+from adapt.scored import ADAPTED, TEACHING, Scored, scored, task_of
+from adapt.session import Plan, Session
 from adapt.train import Trainer, train_with_bar
 from adapt.twins import TwinProcess, lockstep, start_fast, summarise, twin_process
 from export.exporter import main as export_main
@@ -35,7 +38,8 @@ from sim.twin import draw_dynamics
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "demo.yaml"
 ZOO = {name: ROOT / "zoo" / f"simple_pendulum_{name}.onnx" for name in ("domain_randomised", "oracle")}
-ROLLOUTS = 3  # on the robot, before the one that judges
+ROLLOUTS = 3  # on the robot that teach
+JUDGE = 4  # of each policy that judge: the fewest that can tell two apart
 LOCKSTEP_ROBOTS = 16
 
 
@@ -109,8 +113,8 @@ def on_the_robot(bundle: Bundle, folder: Path, seed: int) -> dict[str, Any]:
         for name, path in ZOO.items():
             rollouts[name], stops[name] = one_rollout(path, spec.name, twin, folder / f"{name}.mcap", seed)
             print(f"{name}: {describe(rollouts[name][0])}", flush=True)
-        result, stops["rl2"] = adapt_here(bundle, twin, folder / "rl2.mcap", folder / "policy.onnx")
-    rollouts["rl2"] = result.rollouts
+        result, stops["rl2"] = adapt_here(bundle, twin, folder / "rl2.adapt", folder / "policy.onnx")
+    rollouts["rl2"] = [*result.of(TEACHING), *result.of(ADAPTED)[-1:]]
     if result.accepted:
         deploy(bundle, result, folder / "policy.adapted.onnx")
     late = np.concatenate([one.rollout.late for one in result.rollouts]) * 1e6
@@ -142,15 +146,15 @@ def recorded(bundle: Bundle, file: Path, twin: TwinProcess, log: Path) -> Iterat
             yield loop
 
 
-def adapt_here(bundle: Bundle, twin: TwinProcess, log: Path, file: Path) -> tuple[Adaptation, list[str]]:
-    """Three rollouts that teach and one that judges, recorded; and why the robot was stopped in between, if it was."""
-
-    def report(number: int, one: Scored) -> None:
-        role = "before adaptation" if number == 0 else "after adaptation" if number == ROLLOUTS else "adapting"
-        print(f"rl2, rollout {number} ({role}): {describe(one)}", flush=True)
-
-    with recorded(bundle, file, twin, log) as loop:
-        return adapt_on_robot(loop, task_of(bundle), ROLLOUTS, report), loop.stops
+def adapt_here(bundle: Bundle, twin: TwinProcess, folder: Path, file: Path) -> tuple[Adaptation, list[str]]:
+    """Rollouts that teach and some that judge, in a new session; and why the robot was stopped in between, if so."""
+    shutil.rmtree(folder, ignore_errors=True)
+    plan = Plan(rollouts=ROLLOUTS, judge=JUDGE)
+    with Session(folder, bundle, file_digest(file), plan, MonotonicClock()) as session:
+        session.report = lambda one, _: print(f"rl2, {one.rollout.role}: {describe(one)}", flush=True)
+        session.loop = loop = twin.loop(bundle, session.recorder)
+        with loop.session(), InGraph() as method:
+            return adapt_on_robot(session, method, bundle.fast), loop.stops
 
 
 def one_rollout(file: Path, robot: str, twin: TwinProcess, log: Path, seed: int) -> tuple[list[Scored], list[str]]:

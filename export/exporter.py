@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from adapt.learner import MetaLearner
-from adapt.run_folder import load_run
+from adapt.run_folder import Run, load_run
+from adapt.slow import pack
 from export.verify import VerifyReport, verify
 from hardware_io.bundle import Bundle, write_bundle
 from hardware_io.runtime import INPUTS, OUTPUTS
@@ -70,16 +71,33 @@ def export_policy(
 
 
 def make_bundle(
-    learner: MetaLearner, spec: RobotSpec, task: dict[str, Any], name: str, provenance: dict[str, Any]
+    learner: MetaLearner,
+    spec: RobotSpec,
+    task: dict[str, Any],
+    name: str,
+    provenance: dict[str, Any],
+    teaching: dict[str, int] | None = None,
 ) -> Bundle:
-    """The deployment of a learner, not yet verified. Raises ExportError when the graph holds a forbidden operator."""
+    """The deployment of a learner, not yet verified. Raises ExportError when the graph holds a forbidden operator.
+
+    `teaching` says how many rollouts and adaptations of one robot there were in a trial of training.
+    """
     graph = make_graph(learner, spec)
     found = FORBIDDEN & set(operators(graph))
     if found:
         raise ExportError(f"graph of {name}: holds {', '.join(sorted(found))}; allowed: operators without inner loops")
     fast, kept = learner.fast0(1)[0].detach().cpu().numpy(), learner.kept.cpu().numpy()
     made_with = {"torch": str(torch.__version__), "opset": OPSET}
-    return Bundle(graph, spec, task, name, fast, kept, {**provenance, "exporter": made_with})
+    slow = b"" if learner.in_graph else pack(learner)
+    return Bundle(graph, spec, task, name, fast, kept, {**provenance, "exporter": made_with}, slow, teaching or {})
+
+
+def teaching_of(run: Run) -> dict[str, int]:
+    """How a learner that adapts between rollouts was taught in training, as `adapt` does it on a robot."""
+    if run.learner.in_graph:
+        return {}
+    adaptations = run.config.adaptations
+    return {"rollouts": run.config.copies * run.config.support * adaptations, "adaptations": adaptations}
 
 
 def make_graph(learner: MetaLearner, spec: RobotSpec) -> bytes:
@@ -179,7 +197,7 @@ def main(argv: list[str]) -> int:
 
     run = load_run(arguments.run)
     path = arguments.out or arguments.run / "policy.onnx"
-    bundle = make_bundle(run.learner, run.spec, run.task, run.config.learner.name, run.provenance)
+    bundle = make_bundle(run.learner, run.spec, run.task, run.config.learner.name, run.provenance, teaching_of(run))
     report = write_verified(bundle, run.learner, run.spec, path)
     counts = sorted(operators(bundle.graph).items(), key=lambda item: (-item[1], item[0]))
     print(report)

@@ -4,9 +4,10 @@ Everything but the graph lies in the model's metadata (`ModelProto.metadata_prop
 see onnx.proto), which this file reads and rewrites by hand: a robot needs neither `onnx` nor `protobuf`, and an
 adapted file is the same graph bytes with another initial fast state. Our entries follow everything else:
 
-    acclimate   JSON: format, robot, spec, task, learner, provenance
+    acclimate   JSON: format, robot, spec, task, learner, provenance, teaching
     fast        base64 of the initial fast state, float32 little-endian, (F,)
     kept        base64 of a uint8 mask, (F,): what is carried from rollout to rollout
+    slow        base64 of the weights that `adapt` works with, only where adaptation is not inside the graph
     sha256      hex digest of every byte before this entry; always the last bytes of the file
 """
 
@@ -28,7 +29,7 @@ from hardware_io.config import ConfigError, write_atomically
 from hardware_io.spec import RobotSpec
 
 FORMAT = 1
-OURS = ("acclimate", "fast", "kept", "sha256")
+OURS = ("acclimate", "fast", "kept", "slow", "sha256")
 METADATA_PROPS = 14  # field number in onnx.proto
 LENGTH_DELIMITED = 2  # wire types of the protobuf encoding
 FIXED_WIDTH = {1: 8, 5: 4}
@@ -57,6 +58,8 @@ class Bundle:
     fast: NDArray[np.float32]  # (F,) initial fast state
     kept: NDArray[np.bool_]  # (F,) what is carried from rollout to rollout
     provenance: dict[str, Any] = field(default_factory=dict)  # config, seed, commit, metrics, …
+    slow: bytes = field(default=b"", repr=False)  # what adapt/slow.py packs for learners that adapt between rollouts
+    teaching: dict[str, int] = field(default_factory=dict)  # rollouts and adaptations of one trial in training
 
     def __post_init__(self) -> None:
         if self.fast.ndim != 1 or self.fast.dtype != np.float32:
@@ -83,6 +86,7 @@ class Bundle:
             "task": self.task,
             "learner": self.learner,
             "provenance": self.provenance,
+            **({"teaching": self.teaching} if self.teaching else {}),
         }
         body = b"".join(
             (
@@ -90,6 +94,7 @@ class Bundle:
                 _entry("acclimate", json.dumps(document, ensure_ascii=False).encode()),
                 _entry("fast", base64.b64encode(self.fast.astype("<f4").tobytes())),
                 _entry("kept", base64.b64encode(self.kept.astype(np.uint8).tobytes())),
+                _entry("slow", base64.b64encode(self.slow)) if self.slow else b"",
             )
         )
         return body + _entry("sha256", _digest(body))
@@ -127,8 +132,10 @@ def read_bundle(path: str | Path, robot: str | None = None) -> Bundle:
             raise BundleError(f"{path}: made for robot {document['robot']!r}, not for {robot!r}")
         fast = np.frombuffer(base64.b64decode(entries["fast"], validate=True), dtype="<f4").astype(np.float32)
         kept = np.frombuffer(base64.b64decode(entries["kept"], validate=True), dtype=np.uint8).astype(np.bool_)
+        slow = base64.b64decode(entries.get("slow", b""), validate=True)
         spec = RobotSpec.from_dict(document["spec"], f"{path} (spec)")
-        return Bundle(graph, spec, document["task"], document["learner"], fast, kept, document["provenance"])
+        task, learner, provenance = document["task"], document["learner"], document["provenance"]
+        return Bundle(graph, spec, task, learner, fast, kept, provenance, slow, document.get("teaching", {}))
     except BundleError as error:
         raise error if str(path) in str(error) else BundleError(f"{path}: {error}") from error
     except ConfigError as error:

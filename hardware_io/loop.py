@@ -10,8 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ from hardware_io.timing import Grid, Interruptions, real_time, undisturbed
 
 Float32 = NDArray[np.float32]
 Reward = Callable[[Float32, Float32, Float32], Any]  # observation (O,), action (A,), next observation (O,) → number
+Answer = TypeVar("Answer")
 FIRST_ANSWER = 0.2  # s, for a robot that was silent because nobody asked it
 
 
@@ -91,6 +94,10 @@ class ControlLoop:
         if not self.dry_run:
             self.robot.enable()
 
+    def record(self, recorder: Recorder) -> None:
+        """Log to `recorder` from now on."""
+        self._recorder = recorder
+
     def settle(self) -> None:
         """Damp the robot until it is still and near `rest`; the operator is asked after `still_timeout`.
 
@@ -122,17 +129,20 @@ class ControlLoop:
                 patience = self._clock.now() + safety.still_timeout
                 history.clear()
 
-    def rollout(self, fast: Float32, steps: int, noise_rng: np.random.Generator | None = None) -> Rollout:
+    def rollout(
+        self, fast: Float32, steps: int, noise_rng: np.random.Generator | None = None, role: str = ""
+    ) -> Rollout:
         """One rollout of at most `steps` policy steps from the fast state (F,), of which only what is kept counts.
 
-        Without `noise_rng` the policy acts without exploration. Leaving the limits ends the rollout with outcome
-        `limit`, damped. Raises EnvelopeStop, NonFinite, StaleState, DriverError, RecordingError: then the session is
-        over. Nothing moves the robot between rollouts: motors whose watchdog bites go limp until the next `settle`.
+        Without `noise_rng` the policy acts without exploration. `role` is what it is for, for the log. Leaving the
+        limits ends the rollout with outcome `limit`, damped. Raises EnvelopeStop, NonFinite, StaleState, DriverError,
+        RecordingError: then the session is over. Nothing moves the robot between rollouts: motors whose watchdog bites
+        go limp until the next `settle`.
         """
         start = self.policy.start_fast(fast)
         number, self._rollouts = self._rollouts, self._rollouts + 1
         if self._recorder:
-            self._recorder.event("rollout_start", rollout=number, fast=start)
+            self._recorder.event("rollout_start", rollout=number, fast=start, **({"role": role} if role else {}))
         gathered = _Gathered(self.spec, steps, start, number, noise_rng)
         with undisturbed(), self._priority():
             self._resume()
@@ -147,7 +157,35 @@ class ControlLoop:
                 fast=gathered.fast,
                 observation=gathered.observation[gathered.step],
             )
-        return gathered.rollout(outcome, reason)
+        return replace(gathered.rollout(outcome, reason), role=role)
+
+    def meanwhile(self, work: Callable[[], Answer]) -> Answer:
+        """What `work` returns or raises; in real time the robot is kept damped, tick by tick, until then."""
+        if not isinstance(self._clock, MonotonicClock):
+            return work()
+        future = self._begin(work)  # outside, so that it has no real-time priority
+        with self._priority():
+            self._resume()
+            return self._damped_until(future)
+
+    @staticmethod
+    def _begin(work: Callable[[], Answer]) -> Future[Answer]:
+        """Have it done by a thread that does not keep the process alive."""
+        future: Future[Answer] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    def _damped_until(self, future: Future[Answer]) -> Answer:
+        while not future.done():
+            self._idle_tick(homing=False)
+        return future.result()
 
     @contextmanager
     def _priority(self) -> Iterator[None]:
@@ -274,15 +312,8 @@ class ControlLoop:
     def _consult(self, problem: str) -> None:
         """Ask whether to go on waiting; in real time the robot stays damped meanwhile. Raises EnvelopeStop on no."""
         question = f"{self.spec.name}: {problem}. Set it right and go on?"
-        answers: list[bool] = []
-        if isinstance(self._clock, MonotonicClock):
-            thread = threading.Thread(target=lambda: answers.append(self._ask(question)), daemon=True)
-            thread.start()
-            while thread.is_alive():
-                self._idle_tick(homing=False)
-        else:
-            answers.append(self._ask(question))
-        if not any(answers):
+        real = isinstance(self._clock, MonotonicClock)
+        if not (self._damped_until(self._begin(lambda: self._ask(question))) if real else self._ask(question)):
             raise EnvelopeStop(f"{problem}; nobody says to go on")
 
 

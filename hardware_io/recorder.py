@@ -7,7 +7,7 @@ all JSON with a schema, times in s on the clock of the loop:
     /state    position (J,) rad, velocity (J,) rad/s, torque (J,) N·m       every tick
     /command  the joint command that was sent, as the driver quantised it   every tick
     /policy   observation (O,), noise (A,), asked (A,), sent (A,)           every policy step
-    /event    rollout_start, rollout_end, stop, with reason and fast state
+    /event    rollout_start, rollout_end, stop, with role, reason and fast state; decisions of an adaptation
 
 A number that is not finite is written as null, because JSON has none, and is reported when the log is read.
 """
@@ -47,6 +47,7 @@ TOPICS: dict[str, dict[str, Any]] = {
         "time": NUMBER,
         "event": TEXT,
         "rollout": NUMBER,
+        "role": TEXT,
         "outcome": TEXT,
         "reason": TEXT,
         "missed": NUMBER,
@@ -119,7 +120,7 @@ class Recorder:
         self._add("/policy", time, rollout=rollout, step=step, latency=latency, **lists)
 
     def event(self, event: str, **details: Any) -> None:
-        """`rollout_start`, `rollout_end` or `stop`; arrays among the details are written as lists."""
+        """`rollout_start`, `rollout_end`, `stop` or a decision; arrays among the details are written as lists."""
         plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in details.items()}
         self._add("/event", self._clock.now(), event=event, **plain)
 

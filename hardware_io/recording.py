@@ -37,6 +37,7 @@ class Rollout:
     latency: Array  # (T,) s, of each inference
     late: Array  # (N,) s, how long after its due time each tick began
     missed: int  # deadlines skipped
+    role: str = ""  # what it was for, as the caller of the loop said
 
     @property
     def steps(self) -> int:
@@ -117,6 +118,7 @@ class Recording:
             latency=np.array([step.values["latency"] for step in steps]),
             late=np.array([tick.values["late"] for tick in ticks]),
             missed=end.get("missed", 0),
+            role=start.values.get("role", ""),
         )
 
     def _vector(self, message: Message, name: str) -> Float32:

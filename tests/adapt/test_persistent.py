@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapt.online import adapt_on_robot, task_of
+from adapt.methods import InGraph
+from adapt.online import adapt_on_robot
 from adapt.persistent import ATTEMPTS, PersistentLoop
+from adapt.session import Plan, Session
 from hardware_io.bundle import Bundle
 from hardware_io.clock import VirtualClock
 from hardware_io.drivers import make_driver
@@ -73,17 +75,22 @@ def test_what_a_pause_stopped_is_repeated_from_the_same_fast_state_and_told(
     assert recording.rollouts()[0].reason == f"EnvelopeStop: {stop}"
 
 
-def test_adaptation_goes_on_with_what_it_had_learned(pump: Bundle) -> None:
+def test_adaptation_goes_on_with_what_it_had_learned(pump: Bundle, tmp_path: Path) -> None:
     task = {"name": "swing_up", "duration": 0.8, "hold": 0.2}  # 20 steps
     leaning = pump_graph(learning=0.02, bias=99.0)  # with a torque that grows, and is what is kept
     machine = Machine(replace(pump, graph=leaning, task=task, fast=np.zeros(3, np.float32)))
-    with machine.loop.session():
-        machine.within(100, 350)
-        result = adapt_on_robot(machine.loop, task_of(machine.loop.policy.bundle), 2)
+    bundle = machine.loop.policy.bundle
+    with Session(tmp_path, bundle, "digest", Plan(rollouts=2, judge=1), VirtualClock()) as session:
+        session.loop = machine.loop
+        machine.loop.record(session.recorder)
+        with machine.loop.session():
+            machine.within(100, 350)
+            result = adapt_on_robot(session, InGraph(), bundle.fast)
     assert len(machine.loop.stops) == 2
-    assert [one.rollout.outcome for one in result.rollouts] == ["done"] * 3
-    starts = [one.rollout.fast_start.tolist() for one in result.rollouts]
-    assert starts == [[0, 0, 0], [0, 0, pytest.approx(0.4)], [0, 0, pytest.approx(0.8)]]
+    assert [one.rollout.outcome for one in result.rollouts] == ["done"] * 4
+    starts = [one.rollout.fast_start.tolist() for one in result.of("teaching")]
+    assert starts == [[0, 0, 0], [0, 0, pytest.approx(0.4)]]
+    assert [one.rollout.fast_start.tolist() for one in result.of("adapted")] == [[0, 0, pytest.approx(0.8)]]
 
 
 def test_enabling_and_settling_are_tried_again_too(pump: Bundle) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapt.online import scored, task_of
 from adapt.persistent import PersistentLoop
 from adapt.report import main, write_report
 from adapt.report_chart import Band, Line, chart, ticks
 from adapt.report_motion import chain_of
 from adapt.report_recording import read_log
+from adapt.scored import scored, task_of
 from hardware_io.bundle import Bundle
 from hardware_io.clock import VirtualClock
 from hardware_io.config import ConfigError

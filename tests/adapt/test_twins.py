@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import cli
-from adapt.online import Scored
+from adapt.scored import Scored
 from adapt.twins import FIRST_SEED, TwinScore, column, lockstep, real_time, start_fast, summarise
 from hardware_io.bundle import Bundle, write_bundle
 from hardware_io.recording import Rollout

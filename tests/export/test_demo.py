@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cli
-from adapt.online import Scored
+from adapt.scored import Scored
 from export import demo
 from hardware_io.recording import Rollout
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,16 @@ def test_an_adapted_file_is_the_same_graph_with_another_fast_state(pump_file: Pa
     assert after.fast.tolist() == [0.0, 0.0, -0.5]
     assert after.provenance == {"seed": 0, "adapted_on": "twin 7"}
     assert before.provenance == {"seed": 0}
+
+
+def test_weights_that_adapt_between_rollouts_travel_and_stay(pump: Bundle, pump_file: Path) -> None:
+    slow = bytes(range(256))
+    write_bundle(pump_file, replace(pump, slow=slow, teaching={"rollouts": 8, "adaptations": 2}))
+    onnx.checker.check_model(onnx.load(pump_file))
+    back = read_bundle(pump_file).with_fast(np.ones(3))
+    assert back.slow == slow and back.teaching == {"rollouts": 8, "adaptations": 2}
+    write_bundle(pump_file, back)
+    assert read_bundle(pump_file).slow == slow and read_bundle(pump_file).graph == pump.graph
 
 
 @pytest.mark.parametrize("fast, said", [(np.zeros(4), r"\(4,\)"), (np.array([0, np.nan, 0]), r"fast\[1\]: got nan")])

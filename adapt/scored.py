@@ -1,0 +1,40 @@
+"""What the task says of a robot's rollout, from what the robot sensed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hardware_io.bundle import Bundle
+from hardware_io.recording import Rollout
+from sim.tasks import Task, make_task
+
+TEACHING, UNADAPTED, ADAPTED = (
+    "teaching",
+    "un-adapted",
+    "adapted",
+)  # roles of rollouts; the first is followed by a number
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One rollout and what the task says of it."""
+
+    rollout: Rollout
+    value: float  # return
+    success: bool
+
+
+def task_of(bundle: Bundle) -> Task:
+    """The task that a file was trained for. Raises ConfigError."""
+    settings = dict(bundle.task)
+    return make_task(settings.pop("name"), bundle.spec, **settings)
+
+
+def scored(task: Task, rollout: Rollout) -> Scored:
+    """Return and success of a real rollout; one that ended early has failed."""
+    reward = task.reward(rollout.observation[:-1], rollout.asked, rollout.observation[1:])
+    whole = rollout.outcome == "done" and rollout.steps == task.steps
+    success = whole and bool(task.success(rollout.observation, np.ones(rollout.steps, bool)))
+    return Scored(rollout, float(np.sum(reward)), success)
