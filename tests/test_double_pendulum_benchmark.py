@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.double_pendulum import knockdown
 from benchmarks.double_pendulum.__main__ import load, main, show
+from benchmarks.double_pendulum.ceiling import Informed, nearest
 from benchmarks.double_pendulum.graph import GraphController
 from benchmarks.double_pendulum.lqr import Lqr, Zero, regulator
 from benchmarks.double_pendulum.performance import Costs, costs, line, score
@@ -322,6 +323,22 @@ def test_iterative_lqr_improves_and_keeps_the_limit() -> None:
     again, _ = follow(plant, better, 0, 5, np.zeros((60, 2)))
     np.testing.assert_allclose(again, better.state, atol=1e-8)
     np.testing.assert_allclose(cost_of(cost, better.state, better.torque), better.cost)
+
+
+def test_a_policy_that_is_told_everything_undoes_bumps_and_the_motors_answer() -> None:
+    """It balances as if there were neither, to rounding."""
+    rest, start = Plan(np.zeros((1, 4, 1)), np.zeros((0, 1)), np.zeros((0, 1, 4)), np.zeros(1)), GOAL - 0.02
+    bumps = np.zeros((5000, 3))
+    bumps[20:60, 1] = 4.0
+    conditions = Conditions(3, response=np.array([1.0, 1.0, 0.2]), bumps=bumps)
+    run = simulate(Informed(conditions, rest, Lqr(0).gain[None]), 0, conditions, [0], 0.4, start, record=True)
+    np.testing.assert_allclose(run.state[:, :, 1:], np.repeat(run.state[:, :, :1], 2, axis=2), atol=1e-9)
+    assert is_upright(run.state[-1]).all()
+
+
+def test_the_next_try_starts_from_the_nearest_neighbour_that_is_up() -> None:
+    there, groups = np.array([True, False, False, False, True, False]), np.array([0, 0, 0, 0, 1, 2])
+    assert nearest(np.array([1, 3, 5]), there, groups).tolist() == [0, 0, 5]
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,11 @@ from benchmarks.double_pendulum.references import REFERENCES, reference
 from benchmarks.double_pendulum.robustness import CATEGORIES, score_category
 from benchmarks.double_pendulum.simulate import Controller
 from hardware_io.bundle import BundleError, read_bundle
-from hardware_io.config import ConfigError, read_yaml
+from hardware_io.config import ConfigError, read_yaml, write_atomically
 from hardware_io.runtime import NonFinite
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
+CEILING = Path(__file__).with_name("ceiling.json")
 PARTS = (*CATEGORIES, "performance", "global")
 
 
@@ -41,12 +42,20 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--robot", choices=ROBOTS, help="which one; a file knows its own")
     score.add_argument("--categories", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help="(all)")
     score.add_argument("--json", action="store_true", help="print a document for machines instead")
+    limit = commands.add_parser(
+        "ceiling", help=f"what is possible at all, into {CEILING.name}; takes a quarter of an hour"
+    )
+    limit.add_argument("--robot", choices=ROBOTS, help="one of them (both)")
     return result
 
 
 def main(argv: list[str]) -> int:
     """Returns 0 when it ran, 2 for a controller that cannot be scored."""
     options = parser().parse_args(argv)
+    if options.command == "ceiling":
+        for robot in (options.robot,) if options.robot else ROBOTS:
+            note_ceiling(robot)
+        return 0
     try:
         controller, acting = load(options.controller, options.robot)
         results = score_all(controller, acting, options.categories)
@@ -95,10 +104,30 @@ def score_all(controller: Controller, acting: int, parts: list[str]) -> dict[str
             results[part] = score_category(controller, acting, part)
         seconds = time.perf_counter() - begun
         print(f"{part}: {results[part]['score']:.3f} ({seconds:.0f} s)", file=sys.stderr)
-    if all(name in results for name in CATEGORIES):
-        mean = sum(results[name]["score"] for name in CATEGORIES) / len(CATEGORIES)
-        results["robustness"] = {"score": mean}
-    return results
+    return add_mean(results)
+
+
+def note_ceiling(robot: str) -> None:
+    """Work it out for one robot; what is known of the other stays."""
+    from benchmarks.double_pendulum.ceiling import ceiling
+
+    results = add_mean(ceiling(ROBOTS.index(robot)))
+    document = {"made_by": "python -m benchmarks.double_pendulum ceiling", **known_ceilings(), robot: results}
+    write_atomically(CEILING, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    print(f"{robot}: " + ", ".join(f"{name} {value['score']:.3f}" for name, value in results.items()))
+
+
+def known_ceilings() -> dict[str, Any]:
+    """Robot → what `ceiling` found; empty before it ran."""
+    return dict(json.loads(CEILING.read_text(encoding="utf-8"))) if CEILING.exists() else {}
+
+
+def add_mean(results: dict[str, Any]) -> dict[str, Any]:
+    """With the robustness score, where all six categories are there."""
+    if not all(name in results for name in CATEGORIES):
+        return results
+    mean = sum(results[name]["score"] for name in CATEGORIES) / len(CATEGORIES)
+    return {**results, "robustness": {"score": mean}}
 
 
 def show(name: str, robot: str, results: dict[str, Any]) -> None:
@@ -111,6 +140,10 @@ def show(name: str, robot: str, results: dict[str, Any]) -> None:
         table.add_row(Path(name).stem, *ours, style="bold", end_section=True)
         for entry, values in published["robustness"].items():
             table.add_row(entry, *(f"{value:.3f}" for value in values))
+        possible = known_ceilings().get(robot)
+        if possible:
+            table.add_section()
+            table.add_row("told everything", *(f"{possible[column]['score']:.3f}" for column in columns), style="dim")
         console.print(table)
     for part in ("performance", "global"):
         if part in results:

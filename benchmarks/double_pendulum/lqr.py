@@ -24,14 +24,12 @@ def advance(plant: Plant, state: Array, torque: Array, acting: int, hold: int) -
 
 
 def linearise(plant: Plant, state: Array, torque: Array, acting: int, hold: int) -> tuple[Array, Array]:
-    """`A` (…, 4, 4) and `B` (…, 4) around states (4, …) and torques (…,), by central differences."""
-    columns = []
+    """`A` (…, 4, 4) and `B` (…, 4) around states (4, …) and torques (…,), by differences."""
+    here, columns = advance(plant, state, torque, acting, hold), []
     for direction in range(5):
         nudge = np.zeros((5, *np.shape(torque)))
         nudge[direction] = NUDGE
-        ahead = advance(plant, state + nudge[:4], torque + nudge[4], acting, hold)
-        behind = advance(plant, state - nudge[:4], torque - nudge[4], acting, hold)
-        columns.append((ahead - behind) / (2 * NUDGE))
+        columns.append((advance(plant, state + nudge[:4], torque + nudge[4], acting, hold) - here) / NUDGE)
     jacobian = np.moveaxis(np.array(columns), (0, 1), (-1, -2))  # (…, 4, 5)
     return jacobian[..., :4], jacobian[..., 4]
 

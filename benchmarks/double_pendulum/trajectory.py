@@ -14,7 +14,7 @@ from benchmarks.double_pendulum.lqr import advance, linearise
 from benchmarks.double_pendulum.plant import TORQUE_LIMIT, Plant
 from hardware_io.state import Array
 
-STEPS = 0.5 ** np.arange(8)  # tried along the search direction
+STEPS = 0.3 ** np.arange(5)  # tried along the search direction
 DAMPING = (1e-6, 1e8)  # least and most of what is added to the curvature of the torque
 ENOUGH = 1e-5  # relative gain of an iteration below which a swing-up is done
 
