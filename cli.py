@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "twin": ("sim.twin", "main", "play a robot on a bus: a stand-in with hidden dynamics"),
     "run": ("hardware_io.run", "main", "run an exported file on a robot at a fixed rate"),
     "adapt": ("adapt.online", "main", "adapt an exported file to one robot from a few rollouts"),
+    "identify": ("adapt.identify", "main", "calibrate a robot's simulation from logs of the real one"),
+    "predict": ("adapt.predict", "main", "score how well a calibration foresees a log"),
     "monitor": ("hardware_io.operate", "monitor_main", "show a robot's state, read-only"),
     "jog": ("hardware_io.operate", "jog_main", "move one joint a little to check sign, zero and limits"),
     "check": ("sim.check", "main", "judge a robot's specification and URDF"),

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from adapt.calibration import calibrated
 from adapt.learner import MetaLearner, make_learner
 from hardware_io.config import ConfigError, build, dump, merge, option, read_yaml
 from hardware_io.spec import RobotSpec
@@ -47,6 +48,7 @@ class TrainConfig:
     learner: Named = option(help="a meta-learner and its settings")
     robot: str | None = option(None, help="a shipped robot or a YAML file")
     task: Named | None = option(None, help="one of the robot's tasks; settings override the robot's own")
+    calibration: str | None = option(None, help="of `acclimate identify`: its ranges in place of the robot's own")
     family: FamilyChoice | None = option(None, help="instead of robot and task: a shipped one or module:function")
     begin_with: str | None = option(None, help="folder of another training whose weights this one begins with")
     seed: int = option(0, min=0, help="of weights, robots, starts and noise")
@@ -130,9 +132,14 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> TrainCo
 def family_of(config: TrainConfig, source: str, spec: RobotSpec | None = None) -> Family:
     """What a configuration trains on; `spec` is the robot as it was when a checkpoint was made. Raises ConfigError."""
     if config.robot is not None and config.task is not None:
-        return RobotFamily(spec or load_robot(config.robot), config.task.name, **config.task.settings)
+        return RobotFamily(spec or _robot_of(config.robot, config), config.task.name, **config.task.settings)
     assert config.family is not None
     return make_family(config.family.name, config.family.settings, source, config.family.tasks)
+
+
+def _robot_of(name: str, config: TrainConfig) -> RobotSpec:
+    spec = load_robot(name)
+    return calibrated(spec, config.calibration) if config.calibration else spec
 
 
 def new_learner(config: TrainConfig, family: Family, source: str) -> MetaLearner:
