@@ -55,8 +55,15 @@ def read_log(path: Path) -> Log:
         except ConfigError as error:
             notes.append(f"not scored: {error}")
     gates = [m.values for m in recording.messages if m.values.get("event") == "gate"]
-    name = path.parent.stem if path.parent.suffix == SESSION else path.stem
-    return Log(name, spec, task, _with_gaps(recording).rollouts(), gates[-1] if gates else None, notes)
+    return Log(_name_of(path), spec, task, _with_gaps(recording).rollouts(), gates[-1] if gates else None, notes)
+
+
+def _name_of(path: Path) -> str:
+    """That of the log, or of the session that it is a part of; its later parts are numbered."""
+    if path.parent.suffix != SESSION or not path.stem.isdigit():
+        return path.stem
+    number = int(path.stem)
+    return path.parent.stem if number == 1 else f"{path.parent.stem}, part {number}"
 
 
 def _with_gaps(recording: Recording) -> Recording:

@@ -1,7 +1,7 @@
 """Adaptation on twins in lockstep, as tests need it: a session with a loop on a virtual clock.
 
 As a program (`python -m tests.adapt.on_twin FILE FOLDER FRAMES TURNS`) it adapts and kills itself with signal 9 when it
-sends a frame of that number, as a power cut would: in the middle of a tick.
+sends a frame of that number: in the middle of a tick.
 """
 
 from __future__ import annotations

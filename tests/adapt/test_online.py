@@ -96,6 +96,18 @@ def test_there_are_learners_of_both_kinds_in_the_table() -> None:
     assert {"maml", "fomaml", "meta_sgd", "anil", "promp", "reptile", "fine_tune", "scratch"} == set(BETWEEN)
 
 
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [("adapt.online, adapt.watch", ("torch", "pybullet")), ("adapt.beside, adapt.slow", ("pybullet", "mujoco"))],
+    ids=["control loop", "process beside it"],
+)
+def test_a_robot_that_adapts_needs_no_simulator_and_its_loop_no_torch(modules: str, without: tuple[str, ...]) -> None:
+    code = f"import sys, {modules}; print([name for name in {without} if name in sys.modules])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_fast_is_carried_and_what_is_judged_is_what_is_deployed(pump: Bundle, tmp_path: Path) -> None:
     bundle = learning(pump, 0.0, 0.02)
     result = adapt(bundle, tmp_path, PLAN)
