@@ -37,7 +37,7 @@ from hardware_io.state import Array
 Indices = NDArray[np.int64]
 
 ITERATIONS = 12  # of a round
-ROUNDS = 10  # of plants that are not up yet, each from the plan of the nearest one that is
+ROUNDS = 8  # of plants that are not up yet, each from the plan of the nearest one that is
 CLOSE = (0.15, 0.15, 0.5, 0.5)  # rad, rad/s: where a plan has to end for a regulator to take over
 SOFTER = 20.0  # times the published weight of the torque: another regulator
 
