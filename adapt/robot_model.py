@@ -22,7 +22,8 @@ FITTED = ("mass_scale", "com_shift", "inertia_scale", "viscous_friction", "coulo
 SIGNED = ("com_shift", "base_tilt")
 DRY_SPEED = 0.03  # rad/s, faster than this dry friction is whole
 GAIN, LOAD, AGE = 0.1, 0.05, 0.004  # prior standard deviations: 1, 1, s
-OFFSET = 0.004  # of the torque limit, prior standard deviation of a constant torque
+OFFSET = 0.001  # of the torque limit, prior standard deviation of a constant torque
+DRY_DOUBT = 2.0  # times its range: dry friction is what a robot's designer knows least
 WILD = 1e4  # rad/s², no start is corrected by more
 MECHANICAL_FLOOR = 1e-3  # of a scale, in units of 1: a mass that vanishes cannot be integrated
 
@@ -139,12 +140,13 @@ class RobotModel:
         return Forces(extra[0], extra[1], found["viscous_friction"], found["coulomb_friction"], extra[2])
 
     def _physical(self) -> list[Parameter]:
-        """The robot's own parameters; the range in tests is taken for two standard deviations to either side."""
+        """The robot's own parameters; the range in tests is two standard deviations to either side."""
         chosen = []
         for name, p in self.ranges.parameters.items():
             if p.apply in FITTED:
+                doubt = DRY_DOUBT if p.apply == "coulomb_friction" else 1.0
                 low = -np.inf if p.apply in SIGNED else MECHANICAL_FLOOR if p.unit == "1" else 0.0
-                chosen.append(Parameter(name, p.unit, p.nominal, max((p.test[1] - p.test[0]) / 4, 1e-9), low))
+                chosen.append(Parameter(name, p.unit, p.nominal, max(doubt * (p.test[1] - p.test[0]) / 4, 1e-9), low))
         return chosen
 
     def _measured(self) -> list[Parameter]:

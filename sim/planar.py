@@ -30,6 +30,7 @@ class PlanarBodies:
     mass: Array  # kg
     centre: Complex  # m, from the joint, at zero
     inertia: Array  # kg·m² about the centre of mass
+    rotor: Array  # kg·m² of the motor, seen at its joint; it turns with that joint alone
     gravity: Complex  # (n, 1) m/s², the part that lies in the plane
 
 
@@ -56,7 +57,12 @@ class PlanarModel:
 
     def bodies(self, dynamics: Array) -> PlanarBodies:
         """Under hidden parameters (n, P)."""
-        bodies = self.model.bodies(dynamics)
+        rotor, without = np.zeros((len(self._sign), len(dynamics), 1)), dynamics.copy()
+        for index, parameter in enumerate(self.model.ranges.parameters.values()):
+            if parameter.apply == "motor_inertia":
+                rotor[list(self.model.spec.joints).index(parameter.joint), :, 0] += dynamics[:, index]
+                without[:, index] = 0.0
+        bodies = self.model.bodies(without)
         above = [np.eye(3) if parent < 0 else self._turned[parent] for parent in bodies.parent]
         spin = [self._axis @ turned for turned in self._turned]  # the axis, in each joint's frame
         inertia = [np.einsum("i,nij,j->n", a, bodies.inertia[:, j], a) for j, a in enumerate(spin)]
@@ -69,6 +75,7 @@ class PlanarModel:
             mass=bodies.mass.T[..., None],
             centre=np.stack(centre)[..., None],
             inertia=np.stack(inertia)[..., None],
+            rotor=rotor,
             gravity=self._flat(down @ bodies.base_rotation)[:, None],
         )
 
@@ -98,7 +105,9 @@ def motion(bodies: PlanarBodies, position: Array, velocity: Array) -> tuple[list
     speed: list[Array] = []  # rad/s, of a body
     origin: list[Complex] = []  # m, of a joint
     pull: list[Complex] = []  # m/s², of a joint while no joint accelerates, less gravity
-    matrix: list[list[Array]] = [[np.zeros(1)] * count for _ in range(count)]
+    matrix: list[list[Array]] = [
+        [bodies.rotor[j] if j == k else np.zeros(1) for k in range(count)] for j in range(count)
+    ]
     bias: list[Array] = [np.zeros(1)] * count
     angle: list[Array] = []
     for b, parent in enumerate(bodies.parent):
