@@ -47,7 +47,8 @@ def ntm(slots: int, size_in: int) -> MemoryModule:
 
 
 def mann(slots: int, size_in: int) -> MemoryModule:
-    return MemoryAugmented(size_in, MANNSettings(slots=slots))
+    """Wider than its default: narrower ones did not learn associative recall."""
+    return MemoryAugmented(size_in, MANNSettings(slots=slots, width=32, hidden=64))
 
 
 def gru(slots: int, size_in: int) -> MemoryModule:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from benchmarks.reproduce.session import Variant
 
+# Fifty arms: what pays at once is learned first, then what is worth knowing.
+MANY_ARMS = "bandits_linear_transformer.yaml"
+NEAR = Variant("bandits-n100-k50-near", MANY_ARMS, {"steps": 4_500_000})
+FAR = {"learner.settings.ppo.gae": 0.9, "learner.settings.ppo.learning_rate": 5e-4, "steps": 8_000_000}
+
 # (pulls, arms) → overrides of configs/bandits_rl2.yaml
 BANDITS = {
     (10, 5): Variant("bandits-n10-k5", "bandits_rl2.yaml", {"learner.settings.ppo.learning_rate": 5e-4}),
     (100, 5): Variant("bandits-n100-k5", "bandits_rl2.yaml", {"steps": 24_000_000}),
     (500, 5): Variant("bandits-n500-k5", "bandits_rl2.yaml", {"steps": 24_000_000, "lanes": 256}),
-    (100, 50): Variant("bandits-n100-k50", "bandits_linear_transformer.yaml", {}),
+    (100, 50): Variant("bandits-n100-k50", MANY_ARMS, FAR, after=NEAR),
 }
 BANDITS_QUICK = {
     (10, 2): Variant(
@@ -23,9 +28,7 @@ BANDITS_QUICK = {
 # episodes → overrides of this file; what is learned of short trials helps with longer ones
 MDPS = "tabular_linear_transformer.yaml"
 TEN = Variant("tabular-n10", MDPS, {"family.settings.episodes": 10})
-TWENTY_FIVE = Variant(
-    "tabular-n25", MDPS, {"family.settings.episodes": 25, "lanes": 256, "steps": 6_000_000}, after=TEN
-)
+TWENTY_FIVE = Variant("tabular-n25", MDPS, {"family.settings.episodes": 25, "lanes": 256}, after=TEN)
 FIFTY = Variant(
     "tabular-n50", MDPS, {"family.settings.episodes": 50, "lanes": 128, "steps": 6_000_000}, after=TWENTY_FIVE
 )
@@ -40,7 +43,7 @@ TABULAR_QUICK = {
 
 # learner → what it is trained with
 NAVIGATION = {
-    "maml": Variant("navigation-maml", "navigation_maml.yaml"),
+    "maml": Variant("navigation-maml", "navigation_maml.yaml", {"steps": 24_000_000}),
     # Its rollouts before the adaptation are what it learns from, so three of four are.
     "fine_tune": Variant(
         "navigation-fine-tune",
@@ -67,13 +70,14 @@ SINUSOID = {5: 30_000, 10: 30_000}
 SINUSOID_QUICK = {10: 250}
 
 # task → its file; every learner is trained with the same number of environment steps
+BUDGET = {"steps": 400_000, "lanes": 16, "workers": 1}
 LOCOMOTION = {
-    "half-cheetah direction": Variant("half-cheetah-direction", "half_cheetah_direction.yaml"),
-    "half-cheetah velocity": Variant("half-cheetah-velocity", "half_cheetah_velocity.yaml"),
-    "ant direction": Variant("ant-direction", "ant_direction.yaml"),
-    "pendubot swing-up": Variant("pendubot-swing-up", "pendubot_swing_up.yaml"),
+    "half-cheetah velocity": Variant("half-cheetah-velocity", "half_cheetah_velocity.yaml", BUDGET),
+    "pendubot swing-up": Variant("pendubot-swing-up", "pendubot_swing_up.yaml", BUDGET),
+    "half-cheetah direction": Variant("half-cheetah-direction", "half_cheetah_direction.yaml", BUDGET),
+    "ant direction": Variant("ant-direction", "ant_direction.yaml", BUDGET),
 }
-GRADIENT_BASED = {"lanes": 80, "copies": 10, "rollouts": 2, "support": 1}  # learners that adapt between rollouts
+GRADIENT_BASED = {"lanes": 40, "copies": 5, "rollouts": 2, "support": 1}  # learners that adapt between rollouts
 OF_LEARNER = {"fine_tune": {"rollouts": 4, "support": 3}, "scratch": {"steps": 1}}  # as in navigation
 LOCOMOTION_QUICK = {"steps": 480, "lanes": 8, "workers": 0, "rollouts": 3, "family.settings.horizon": 10}
 QUICK_LEARNERS = ["rl2"]
