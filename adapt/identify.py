@@ -22,7 +22,7 @@ from hardware_io.config import ConfigError
 from hardware_io.motion_log import MotionLog, read_columns, read_logs
 from sim.robots import load_robot
 
-NOISE = 0.03  # rad: smaller and the fit trusts one log too much, see docs/decisions.md
+NOISE = 0.03  # rad, set by hand, see docs/decisions.md
 SPACING = 0.004  # s between rows and steps of a fit
 
 
