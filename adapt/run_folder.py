@@ -50,6 +50,7 @@ class TrainConfig:
     task: Named | None = option(None, help="one of the robot's tasks; settings override the robot's own")
     calibration: str | None = option(None, help="of `acclimate identify`: its ranges in place of the robot's own")
     family: FamilyChoice | None = option(None, help="instead of robot and task: a shipped one or module:function")
+    one_at_a_time: bool = option(False, help="robots differ from the nominal one in one hidden parameter each, not all")
     begin_with: str | None = option(None, help="folder of another training whose weights this one begins with")
     seed: int = option(0, min=0, help="of weights, robots, starts and noise")
     steps: int = option(4_000_000, min=1, unit="policy steps of all lanes", help="length of training")
@@ -132,7 +133,8 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> TrainCo
 def family_of(config: TrainConfig, source: str, spec: RobotSpec | None = None) -> Family:
     """What a configuration trains on; `spec` is the robot as it was when a checkpoint was made. Raises ConfigError."""
     if config.robot is not None and config.task is not None:
-        return RobotFamily(spec or _robot_of(config.robot, config), config.task.name, **config.task.settings)
+        spec = spec or _robot_of(config.robot, config)
+        return RobotFamily(spec, config.task.name, one_at_a_time=config.one_at_a_time, **config.task.settings)
     assert config.family is not None
     return make_family(config.family.name, config.family.settings, source, config.family.tasks)
 

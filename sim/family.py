@@ -90,17 +90,30 @@ class Family(ABC):
 
 
 class RobotFamily(Family):
-    """A robot with one of its tasks and its dynamics ranges. Raises ConfigError."""
+    """A robot with one of its tasks and its dynamics ranges; with `one_at_a_time` a robot differs in one parameter.
 
-    def __init__(self, spec: RobotSpec, task: str, substeps: int | None = None, **parameters: Any) -> None:
-        self.name, self.spec, self.substeps = spec.name, spec, substeps
+    Raises ConfigError.
+    """
+
+    def __init__(
+        self, spec: RobotSpec, task: str, substeps: int | None = None, one_at_a_time: bool = False, **parameters: Any
+    ) -> None:
+        self.name, self.spec, self.substeps, self.one_at_a_time = spec.name, spec, substeps, one_at_a_time
         self.task, self.ranges = make_task(task, spec, **parameters), DynamicsRange.of(spec)
         self.steps = self.task.steps
         linear = linearise(spec) if "upright" in spec.poses else None
         self.interface = Interface.of(spec, self.ranges.bounds("train"), self.ranges.nominal, linear)
 
     def sample(self, n: int, rng: np.random.Generator, split: str = "train") -> Array:
-        return self.ranges.sample(n, rng, split)
+        values = self.ranges.sample(n, rng, split)
+        if not self.one_at_a_time:
+            return values
+        low, high = self.ranges.bounds("train").T
+        beyond = (values < low) | (values > high)  # outside training, what is outside has to stay
+        chosen = np.where(beyond.any(1), beyond.argmax(1), rng.integers(len(low), size=n))[:, None]
+        one = np.tile(self.ranges.nominal, (n, 1))
+        np.put_along_axis(one, chosen, np.take_along_axis(values, chosen, axis=1), axis=1)
+        return one
 
     def block(self, n: int) -> BatchEnv:
         return BatchEnv(self.spec, self.task, n, self.substeps)

@@ -11,6 +11,8 @@ import pytest
 from hardware_io.config import ConfigError
 from hardware_io.spec import RobotSpec
 from sim.dynamics import DynamicsRange
+from sim.family import RobotFamily
+from sim.robots import load_robot
 
 
 def test_draws_fill_the_range_of_their_split(pendulum: RobotSpec) -> None:
@@ -80,3 +82,16 @@ def test_noise_must_name_a_channel_of_its_unit(pendulum: RobotSpec) -> None:
 def test_an_unknown_split_is_named(pendulum: RobotSpec) -> None:
     with pytest.raises(ConfigError, match=r"'validation'.*train, test, outside"):
         DynamicsRange.of(pendulum).sample(1, np.random.default_rng(0), "validation")
+
+
+def test_robots_that_differ_in_one_parameter_at_a_time() -> None:
+    spec = load_robot("simple_pendulum")
+    family = RobotFamily(spec, "swing_up", one_at_a_time=True)
+    ranges = DynamicsRange.of(spec)
+    low, high = ranges.bounds("train").T
+    values = family.sample(400, np.random.default_rng(0))
+    differs = values != ranges.nominal
+    assert (differs.sum(1) <= 1).all() and (differs.any(0) == (low < high)).all()
+    assert ((values >= low) & (values <= high)).all()
+    outside = family.sample(400, np.random.default_rng(0), "outside")
+    assert (((outside < low) | (outside > high)).sum(1) == 1).all()
