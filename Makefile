@@ -19,12 +19,13 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check train evaluate export adapt run twin report bench reproduce clean
+.PHONY: help setup demo test check train evaluate export adapt run twin report bench reproduce double-pendulum \
+	double-pendulum-train clean
 
 help: ## show this text
 	@echo "make TARGET [CONFIG=file.yaml] [RUN=runs/name] [FILE=file.onnx] [ROBOT=name] [ARGS='--more options']"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Options and units of a command: make run ARGS=--help, or $(BIN)/acclimate run --help"
 
@@ -89,6 +90,15 @@ bench: $(DONE) ## speed beside Stable-Baselines3, Gymnasium and bare Bullet
 
 reproduce: $(DONE) ## published results beside their references; ARGS="--list", "bandits --seeds 3", "--page"
 	$(BIN)/python -m benchmarks.reproduce $(ARGS)
+
+double-pendulum: $(DONE) ## the double pendulum's files in zoo/ by the published benchmarks
+	$(BIN)/python -m benchmarks.double_pendulum page $(ARGS)
+
+double-pendulum-train: $(DONE) ## train those files again, an hour on two cores
+	$(BIN)/acclimate train configs/pendubot_robust.yaml $(ARGS)
+	$(BIN)/acclimate export runs/pendubot_robust --out zoo/pendubot_robust.onnx
+	$(BIN)/acclimate train configs/acrobot_robust.yaml $(ARGS)
+	$(BIN)/acclimate export runs/acrobot_robust --out zoo/acrobot_robust.onnx
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -22,7 +22,7 @@ from sim.tasks import make_task
 
 Float32 = NDArray[np.float32]
 
-TOLERANCE = 1e-5  # absolute, on commands in SI units and on the fast state
+TOLERANCE = 1e-5  # absolute, on commands as shares of their limits and on the fast state
 ROLLOUTS = 3
 LONG = 2000  # steps without a reset
 BATCH = 3  # robots in one call, beside one robot alone through the runtime
@@ -33,7 +33,7 @@ class Difference:
     """Largest absolute difference over so many steps."""
 
     steps: int
-    command: float  # N·m, or rad for position commands
+    command: float  # share of its limit
     fast: float
 
     @property
@@ -115,7 +115,8 @@ class _Pair:
             command, fast = self._graph(observation, self.fast, noise)
             wanted, wanted_fast = self._torch(observation, self.fast if together else self.wanted, noise)
             self.fast, self.wanted = np.where(going, fast, self.fast), np.where(going, wanted_fast, self.wanted)
-            apart = _distance(command * going, wanted * going), _distance(fast * going, wanted_fast * going)
+            share = (going / env.spec.action_limit).astype(np.float32)
+            apart = _distance(command * share, wanted * share), _distance(fast * going, wanted_fast * going)
             parts.append(Difference(1, *apart))
             observation = env.step(command.astype(np.float64))
         return _worst(parts)

@@ -131,7 +131,7 @@ def compared_badly(parity: Parity) -> list[str]:
     from export.parity import TOLERANCE
 
     return [
-        f"parity over {name} of {difference.steps} steps: command differs by {difference.command:.3g}, "
+        f"parity over {name} of {difference.steps} steps: command differs by {difference.command:.3g} of its limit, "
         f"fast state by {difference.fast:.3g}; allowed: {TOLERANCE:g}"
         for name, difference in (("a trial", parity.trial), ("single steps", parity.long))
         if not difference.ok

@@ -46,6 +46,7 @@ class DynamicsParameter:
     joint: str = ""
     channel: str = ""
     axis: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    weight: float = option(1.0, min=0.0, help="of its turn, where robots differ in one parameter at a time")
 
     def __post_init__(self) -> None:
         unit, needs = MECHANISMS.get(self.apply, (None, None))

@@ -110,7 +110,9 @@ class RobotFamily(Family):
             return values
         low, high = self.ranges.bounds("train").T
         beyond = (values < low) | (values > high)  # outside training, what is outside has to stay
-        chosen = np.where(beyond.any(1), beyond.argmax(1), rng.integers(len(low), size=n))[:, None]
+        weights = np.array([parameter.weight for parameter in self.ranges.parameters.values()])
+        drawn = rng.choice(len(low), size=n, p=weights / weights.sum())
+        chosen = np.where(beyond.any(1), beyond.argmax(1), drawn)[:, None]
         one = np.tile(self.ranges.nominal, (n, 1))
         np.put_along_axis(one, chosen, np.take_along_axis(values, chosen, axis=1), axis=1)
         return one

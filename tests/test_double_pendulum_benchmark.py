@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from benchmarks.double_pendulum import knockdown
-from benchmarks.double_pendulum.__main__ import load, main, show
+from benchmarks.double_pendulum.__main__ import PUBLISHED, load, main, show
 from benchmarks.double_pendulum.ceiling import Informed, nearest
 from benchmarks.double_pendulum.graph import GraphController
 from benchmarks.double_pendulum.lqr import Lqr, Zero, regulator
+from benchmarks.double_pendulum.page import markdown
 from benchmarks.double_pendulum.performance import Costs, costs, line, score
 from benchmarks.double_pendulum.plant import DT, GOAL, GRAVITY, NOMINAL, Parameters, Plant, is_upright, tip_height
 from benchmarks.double_pendulum.references import swing_up_cost
@@ -31,7 +32,7 @@ from benchmarks.double_pendulum.robustness import (
 from benchmarks.double_pendulum.simulate import Conditions, clock, simulate
 from benchmarks.double_pendulum.trajectory import Plan, cost_of, follow, improve
 from hardware_io.bundle import Bundle, write_bundle
-from hardware_io.config import ConfigError
+from hardware_io.config import ConfigError, read_yaml
 from hardware_io.spec import Period, RobotSpec
 from hardware_io.state import Array
 from sim.robots import load_robot
@@ -440,3 +441,13 @@ def test_command_prints_tables_and_documents(
     show("leaning.onnx", "pendubot", document)
     printed = capsys.readouterr().out
     assert "AR-EAPO" in printed and "0.913" in printed and "failed, response" in printed
+
+
+def test_the_page_holds_scores_beside_aims_and_published_ones() -> None:
+    results = {column: {"score": 0.5, "failed": ["x 1"] if column == "model" else []} for column in CATEGORIES}
+    results |= {"robustness": {"score": 0.96}, "performance": {"score": 0.3}, "global": {"score": 0.9}}
+    published = read_yaml(PUBLISHED)
+    text = markdown({"pendubot": ("mine.onnx", results)}, published, {})
+    assert "| **`mine.onnx`** | **0.500** |" in text and "- failed, model: x 1" in text
+    assert "| robustness | 0.960 | 0.95 | met | AR-EAPO 0.913, evolsac 0.786, History SAC 0.770 |" in text
+    assert "| performance | 0.300 | 0.70 | **missed** | History SAC 0.682, AR-EAPO 0.659 |" in text

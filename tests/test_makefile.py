@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOOR = ["demo", "test", "check", "train", "evaluate", "adapt", "export", "run", "twin", "report", "bench", "reproduce"]
+DOOR += ["double-pendulum", "double-pendulum-train"]
 
 # Stands in for an interpreter: says it is suitable, makes a .venv of itself, notes what it is asked.
 INTERPRETER = """#!/bin/sh
@@ -73,6 +74,7 @@ def test_help_is_the_default_and_lists_the_door() -> None:
         (("report", "RUN=runs/x"), "acclimate report runs/x"),
         (("demo",), "acclimate demo"),
         (("bench",), "python -m benchmarks.run"),
+        (("double-pendulum",), "python -m benchmarks.double_pendulum page"),
         (("reproduce", "ARGS=bandits --quick"), "python -m benchmarks.reproduce bandits --quick"),
         (("test", "ARGS=-k name"), "python -m pytest -k name"),
     ],

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from benchmarks.double_pendulum.graph import GraphController
 from benchmarks.double_pendulum.knockdown import score_global
+from benchmarks.double_pendulum.page import PAGE, markdown
 from benchmarks.double_pendulum.performance import score_performance
 from benchmarks.double_pendulum.plant import ROBOTS
 from benchmarks.double_pendulum.references import REFERENCES, reference
@@ -27,6 +28,7 @@ from hardware_io.runtime import NonFinite
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 CEILING = Path(__file__).with_name("ceiling.json")
+SHIPPED = [str(Path(__file__).parents[2] / "zoo" / f"{robot}_robust.onnx") for robot in ROBOTS]
 PARTS = (*CATEGORIES, "performance", "global")
 
 
@@ -42,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--robot", choices=ROBOTS, help="which one; a file knows its own")
     score.add_argument("--categories", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help="(all)")
     score.add_argument("--json", action="store_true", help="print a document for machines instead")
+    page = commands.add_parser("page", help=f"score the files in zoo/ and write {PAGE.name}")
+    page.add_argument("files", metavar="FILE.onnx", nargs="*", default=SHIPPED, help="(those in zoo/)")
     limit = commands.add_parser(
         "ceiling", help=f"what is possible at all, into {CEILING.name}; takes a quarter of an hour"
     )
@@ -57,6 +61,9 @@ def main(argv: list[str]) -> int:
             note_ceiling(robot)
         return 0
     try:
+        if options.command == "page":
+            write_page(options.files)
+            return 0
         controller, acting = load(options.controller, options.robot)
         results = score_all(controller, acting, options.categories)
     except (BundleError, ConfigError, NonFinite) as error:
@@ -68,6 +75,18 @@ def main(argv: list[str]) -> int:
     else:
         show(options.controller, robot, results)
     return 0
+
+
+def write_page(files: list[str]) -> None:
+    """Score every file and write the page. Raises BundleError, ConfigError, NonFinite."""
+    scores = {}
+    for file in files:
+        controller, acting = load(file, None)
+        results = score_all(controller, acting, list(PARTS))
+        show(file, ROBOTS[acting], results)
+        scores[ROBOTS[acting]] = Path(file).name, results
+    write_atomically(PAGE, markdown(scores, read_yaml(PUBLISHED), known_ceilings()))
+    print(PAGE)
 
 
 def load(name: str, robot: str | None) -> tuple[Controller, int]:

@@ -93,5 +93,10 @@ def test_robots_that_differ_in_one_parameter_at_a_time() -> None:
     differs = values != ranges.nominal
     assert (differs.sum(1) <= 1).all() and (differs.any(0) == (low < high)).all()
     assert ((values >= low) & (values <= high)).all()
+    data = spec.to_dict()
+    data["dynamics"]["latency"]["weight"] = 0.0
+    family = RobotFamily(RobotSpec.from_dict(data, spec.source), "swing_up", one_at_a_time=True)
+    kept = family.sample(400, np.random.default_rng(0))[:, ranges.names.index("latency")]
+    assert (kept == ranges.parameters["latency"].nominal).all()
     outside = family.sample(400, np.random.default_rng(0), "outside")
     assert (((outside < low) | (outside > high)).sum(1) == 1).all()
