@@ -94,11 +94,9 @@ reproduce: $(DONE) ## published results beside their references; ARGS="--list", 
 double-pendulum: $(DONE) ## the double pendulum's files in zoo/ by the published benchmarks
 	$(BIN)/python -m benchmarks.double_pendulum page $(ARGS)
 
-double-pendulum-train: $(DONE) ## train those files again, an hour on two cores
+double-pendulum-train: $(DONE) ## train those files again, half an hour on two cores
 	$(BIN)/acclimate train configs/pendubot_robust.yaml $(ARGS)
 	$(BIN)/acclimate export runs/pendubot_robust --out zoo/pendubot_robust.onnx
-	$(BIN)/acclimate train configs/acrobot_robust.yaml $(ARGS)
-	$(BIN)/acclimate export runs/acrobot_robust --out zoo/acrobot_robust.onnx
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

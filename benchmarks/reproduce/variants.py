@@ -43,7 +43,13 @@ TABULAR_QUICK = {
 
 # learner → what it is trained with
 NAVIGATION = {
-    "maml": Variant("navigation-maml", "navigation_maml.yaml", {"steps": 24_000_000}),
+    # Shorter outer steps at the end: returns after two and three inner steps are the last to settle.
+    "maml": Variant(
+        "navigation-maml-settled",
+        "navigation_maml.yaml",
+        {"steps": 8_000_000, "learner.settings.outer.trpo.max_kl": 0.004},
+        after=Variant("navigation-maml", "navigation_maml.yaml", {"steps": 24_000_000}),
+    ),
     # Its rollouts before the adaptation are what it learns from, so three of four are.
     "fine_tune": Variant(
         "navigation-fine-tune",
