@@ -7,6 +7,7 @@ that it had. `parameters` holds the whole posterior, with what stands between a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from adapt.posterior import Posterior
+from adapt.posterior import Posterior, Prior
 from adapt.robot_model import RobotModel
 from hardware_io.config import ConfigError, build, dump, merge, option, read_yaml, write_atomically
 from hardware_io.spec import RobotSpec
@@ -25,7 +26,7 @@ TOLD = 0.7  # of the prior standard deviation; data that leaves more of it tells
 TRAIN, TEST = 2.0, 3.0  # standard deviations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """One parameter: what is known after the data, and what was before."""
 
@@ -41,7 +42,7 @@ class Estimate:
         return self.sd <= TOLD * self.prior_sd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """One log that a calibration was made from."""
 
@@ -50,7 +51,7 @@ class Source:
     windows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """A posterior over the parameters of one robot."""
 
@@ -91,7 +92,7 @@ def calibration_of(
 ) -> Calibration:
     """A calibration from a posterior; `errors` rad, before and after."""
     estimates = {
-        p.name: Estimate(p.unit, float(mean), float(sd), float(p.mean), float(p.sd))
+        p.name: Estimate(unit=p.unit, mean=float(mean), sd=float(sd), prior_mean=float(p.mean), prior_sd=float(p.sd))
         for p, mean, sd in zip(model.parameters, posterior.mean, posterior.sd, strict=True)
     }
     scale = np.outer(posterior.sd, posterior.sd)
@@ -102,9 +103,21 @@ def calibration_of(
         error_before=errors[0],
         error=errors[1],
         parameters=estimates,
-        correlation=tuple(tuple(row) for row in (posterior.covariance / scale).round(6).tolist()),
+        correlation=tuple(tuple(row) for row in (posterior.covariance / scale).round(9).tolist()),
         dynamics=_ranges(model, estimates),
     )
+
+
+def widened(model: RobotModel, calibration: Calibration, changed: Sequence[str] = ()) -> Prior:
+    """What is known before a new session: the calibration, less sure of what drifts (`Parameter.drift`).
+
+    Where it is known what `changed`, such as a payload, that alone is as unsure as before any data. Raises ConfigError.
+    """
+    unknown = [name for name in changed if name not in model.names]
+    if unknown:
+        raise ConfigError("command line", "--changed", unknown, f"among {', '.join(model.names)}")
+    doubt = np.array([p.sd * (p.name in changed) if changed else p.drift for p in model.parameters])
+    return Prior(calibration.values, calibration.covariance + np.diag(doubt**2), model.low)
 
 
 def read_calibration(path: str | Path, model: RobotModel) -> Calibration:

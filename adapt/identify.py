@@ -1,7 +1,8 @@
 """Identification: from a few seconds of a real robot's motion to a calibration of its simulation.
 
 Physical and motor parameters are fitted so that what is simulated from measured torque matches what was measured, over
-windows of half a second, from many starts. What the data does not tell keeps its prior, and is named.
+short windows, from many starts. What the data does not tell keeps its prior, and is named. A robot that was calibrated
+before needs less: what was known then, widened by what changes from session to session, is the prior of the next fit.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adapt.calibration import Calibration, Source, calibration_of
+from adapt.calibration import Calibration, Source, calibration_of, read_calibration, widened
 from adapt.identify_report import write_identification
 from adapt.posterior import Posterior, Step, fit
 from adapt.robot_model import RobotModel
@@ -24,24 +25,35 @@ from sim.robots import load_robot
 
 NOISE = 0.03  # rad, set by hand, see docs/decisions.md
 SPACING = 0.004  # s between rows and steps of a fit
+FIT_LENGTH = 0.8  # s, of the windows of a fit; longer than those of a score, they tell more of what acts slowly
 
 
 def identify(
-    model: RobotModel, logs: Sequence[MotionLog], noise: float = NOISE, quiet: bool = True
+    model: RobotModel,
+    logs: Sequence[MotionLog],
+    noise: float = NOISE,
+    quiet: bool = True,
+    earlier: Calibration | None = None,
+    changed: Sequence[str] = (),
 ) -> tuple[Calibration, Posterior, Batch]:
-    """A calibration, how it was found, and the windows it was found on. Raises ConfigError when nothing moves."""
+    """A calibration, how it was found, and the windows it is scored on. Raises ConfigError when nothing moves.
+
+    `earlier`: of the same robot from other logs, which goes on from there; `changed`: what is another since then.
+    """
     found = windows_of(logs)
-    batch = Batch([thinned(window, SPACING) for window in found], SPACING)
+    batch = Batch([thinned(window, SPACING) for window in windows_of(logs, FIT_LENGTH)], SPACING)
+    prior = widened(model, earlier, changed) if earlier else model.prior
 
     def residuals(values: np.ndarray) -> np.ndarray:
         return batch.residuals(model.predict(values, batch))
 
-    posterior = fit(residuals, model.mean, model.sd, model.low, noise, _ignore if quiet else _show)
+    posterior = fit(residuals, prior, noise, _ignore if quiet else _show)
     whole = Batch(found)
     before, after = (
         float(np.median(whole.errors(model.predict(values[None], whole)))) for values in (model.mean, posterior.mean)
     )
-    return calibration_of(model, posterior, _sources(logs, found), noise, (before, after)), posterior, whole
+    sources = [*(earlier.made_from if earlier else ()), *_sources(logs, found)]
+    return calibration_of(model, posterior, sources, noise, (before, after)), posterior, whole
 
 
 def main(argv: list[str]) -> int:
@@ -50,6 +62,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("robot", metavar="ROBOT", help="a shipped robot or a YAML file; its joints in one plane")
     parser.add_argument("--logs", metavar="FILE", nargs="+", required=True, help="CSV, CSV.gz, MCAP; several are one")
     parser.add_argument("--out", metavar="FILE.yaml", default="calibration.yaml", help="(calibration.yaml)")
+    parser.add_argument(
+        "--earlier",
+        metavar="FILE.yaml",
+        help="calibration of the same robot in another session: the fit goes on from it",
+    )
+    parser.add_argument(
+        "--changed", metavar="NAME", nargs="+", default=[], help="parameters that changed since then, such as a payload"
+    )
     parser.add_argument("--columns", metavar="FILE.yaml", help="which column is what, where names differ")
     parser.add_argument("--torque", metavar="NAME", default="", help="columns of the torque that acted (tau_meas)")
     parser.add_argument("--noise", metavar="RAD", type=float, default=NOISE, help=f"own error of the model ({NOISE})")
@@ -57,13 +77,16 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if not options.noise > 0:
         raise ConfigError("command line", "--noise", options.noise, "more than 0 rad")
+    if options.changed and not options.earlier:
+        raise ConfigError("command line", "--changed", options.changed, "only with --earlier")
     spec = load_robot(options.robot)
     model = RobotModel(spec)
+    earlier = read_calibration(options.earlier, model) if options.earlier else None
     columns = read_columns(options.columns) if options.columns else None
     readings = read_logs(options.logs, spec, columns, options.torque)
     for text in readings.notes:
         print(f"warning: {text}", file=sys.stderr)
-    calibration, posterior, batch = identify(model, readings.logs, options.noise, quiet=False)
+    calibration, posterior, batch = identify(model, readings.logs, options.noise, False, earlier, options.changed)
     calibration.write(options.out)
     _tell(calibration)
     report = Path(options.report) if options.report else Path(options.out).with_suffix(".html")

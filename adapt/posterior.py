@@ -31,6 +31,15 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """A normal distribution, cut off below."""
+
+    mean: Array  # (K,)
+    covariance: Array  # (K, K)
+    low: Array  # (K,)
+
+
+@dataclass(frozen=True)
 class Posterior:
     """A normal distribution around the most probable values."""
 
@@ -45,43 +54,42 @@ class Posterior:
 
 def fit(
     residuals: Residuals,
-    mean: Array,
-    sd: Array,
-    low: Array,
+    prior: Prior,
     noise: float,
     watch: Callable[[Step], None] = lambda step: None,
     most: int = 25,
 ) -> Posterior:
-    """From a normal prior `mean`, `sd`, cut off at `low`, each (K,); `noise` rad is the model's own in a window."""
-    x, history = mean.copy(), []
+    """What residuals make of a prior; `noise` rad is the model's own in a window."""
+    x, history = prior.mean.copy(), []
     precision = np.zeros((len(x), len(x)))
-    search = _Search(residuals, mean, sd, low, noise)
+    search = _Search(residuals, prior, noise)
     for iteration in range(most):
         x, precision, cost, better, errors = search.step(x)
         history.append(Step(iteration, cost, float(np.median(errors))))
         watch(history[-1])
         if not better:
             break
-    return Posterior(x, np.linalg.inv(precision), tuple(history))
+    return Posterior(x, np.asarray(np.linalg.inv(precision), np.float64), tuple(history))
 
 
 class _Search:
     """Steps under one noise."""
 
-    def __init__(self, residuals: Residuals, mean: Array, sd: Array, low: Array, noise: float) -> None:
-        self._residuals, self._mean, self._sd, self._low, self._noise = residuals, mean, sd, low, noise
+    def __init__(self, residuals: Residuals, prior: Prior, noise: float) -> None:
+        self._residuals, self._mean, self._low, self._noise = residuals, prior.mean, prior.low, noise
+        self._known = np.linalg.inv(prior.covariance)  # (K, K), precision before the data
         self._damping = 1e-2
 
     def step(self, x: Array) -> tuple[Array, Array, float, bool, Array]:
         """The next values, precision (K, K) and cost at `x`, whether the next are better, errors (W,) rad."""
-        width = DIFFERENCE * self._sd
+        width = DIFFERENCE / np.sqrt(np.diag(self._known))
         off = self._residuals(np.vstack([x, x + np.diag(width)]))
         errors = np.sqrt(_squares(off[:1])[0])
         weight = np.sqrt(1 / (1 + (errors / self._noise) ** 2)) / self._noise
         weight = weight.reshape(-1, *[1] * (off.ndim - 2))
         jacobian = ((off[1:] - off[0]) / width.reshape(-1, *[1] * (off.ndim - 1)) * weight).reshape(len(x), -1)
-        precision = jacobian @ jacobian.T + np.diag(1 / self._sd**2)
-        slope = jacobian @ (off[0] * weight).ravel() + (x - self._mean) / self._sd**2
+        precision = jacobian @ jacobian.T + self._known
+        slope = jacobian @ (off[0] * weight).ravel() + self._known @ (x - self._mean)
         cost = self._cost(off[:1], x[None])[0]
         damped = [precision + d * self._damping * np.diag(np.diag(precision)) for d in DAMPINGS]
         tried = np.array([self._inside(x, matrix, slope) for matrix in damped])
@@ -108,7 +116,8 @@ class _Search:
     def _cost(self, off: Array, values: Array) -> Array:
         """(n,)"""
         likelihood = np.log1p(_squares(off) / self._noise**2).sum(axis=1)
-        return np.asarray(likelihood + (((values - self._mean) / self._sd) ** 2).sum(axis=1))
+        off_mean = values - self._mean
+        return np.asarray(likelihood + ((off_mean @ self._known) * off_mean).sum(axis=1))
 
 
 def _squares(off: Array) -> Array:

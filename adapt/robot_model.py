@@ -2,7 +2,8 @@
 
 The torque that acts on a joint is gain · measured + offset, less viscous friction and dry friction, which grows with
 the load: (coulomb + load · |torque|) · tanh(speed / 0.03 rad/s). A velocity that comes from past positions is old:
-`start_age` moves it on by the acceleration at the start. `K` parameters, `n` draws, `W` windows, `J` joints.
+`start_age` moves it on by the acceleration at the start, `velocity_age` one that was logged, because it was filtered.
+`K` parameters, `n` draws, `W` windows, `J` joints.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adapt.posterior import Prior
 from adapt.windows import FIT, Batch
 from hardware_io.spec import RobotSpec
 from hardware_io.state import Array
@@ -24,6 +26,10 @@ DRY_SPEED = 0.03  # rad/s, faster than this dry friction is whole
 GAIN, LOAD, AGE = 0.1, 0.05, 0.004  # prior standard deviations: 1, 1, s
 OFFSET = 0.001  # of the torque limit, prior standard deviation of a constant torque
 DRY_DOUBT = 2.0  # times its range: dry friction is what a robot's designer knows least
+DRIFT = {  # of prior standard deviations, what may change from session to session; bodies stay what they are
+    "viscous_friction": 0.5, "coulomb_friction": 0.5, "torque_gain": 3.0, "torque_offset": 1.0, "load_friction": 1.0,
+    "velocity_age": 1.0,
+}  # fmt: skip
 WILD = 1e4  # rad/s², no start is corrected by more
 MECHANICAL_FLOOR = 1e-3  # of a scale, in units of 1: a mass that vanishes cannot be integrated
 
@@ -37,6 +43,7 @@ class Parameter:
     mean: float
     sd: float
     low: float = -np.inf
+    drift: float = 0.0  # standard deviation of what changes from session to session
 
 
 @dataclass(frozen=True)
@@ -69,14 +76,15 @@ class RobotModel:
         self.names = tuple(p.name for p in self.parameters)
 
     @property
+    def prior(self) -> Prior:
+        """Before any data."""
+        sd = np.array([p.sd for p in self.parameters])
+        return Prior(self.mean, np.diag(sd**2), self.low)
+
+    @property
     def mean(self) -> Array:
         """Before any data, (K,)."""
         return np.array([p.mean for p in self.parameters])
-
-    @property
-    def sd(self) -> Array:
-        """Before any data, (K,)."""
-        return np.array([p.sd for p in self.parameters])
 
     @property
     def low(self) -> Array:
@@ -116,7 +124,8 @@ class RobotModel:
         return q + h / 6 * (v + 2 * v2 + 2 * v3 + v4), v + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4)
 
     def _start(self, bodies: PlanarBodies, forces: Forces, values: Array, batch: Batch, q: Array, v: Array) -> Array:
-        age = values[:, self.names.index("start_age"), None]
+        slope, logged = (values[:, self.names.index(name), None] for name in ("start_age", "velocity_age"))
+        age = np.where(batch.sloped, slope, logged)  # (n, W) s
         now = v
         for _ in range(2):  # friction depends on the speed that is sought
             push = acceleration(bodies, q, now, forces.net(batch.torque[0][:, None], now))
@@ -136,7 +145,7 @@ class RobotModel:
             parameter = list(self.ranges.parameters.values())[index]
             if parameter.apply in found:
                 found[parameter.apply][joints.index(parameter.joint), :, 0] += values[:, column]
-        extra = values[:, len(self._fitted) : -1].T.reshape(3, len(joints), len(values), 1)
+        extra = values[:, len(self._fitted) : -2].T.reshape(3, len(joints), len(values), 1)
         return Forces(extra[0], extra[1], found["viscous_friction"], found["coulomb_friction"], extra[2])
 
     def _physical(self) -> list[Parameter]:
@@ -146,15 +155,21 @@ class RobotModel:
             if p.apply in FITTED:
                 doubt = DRY_DOUBT if p.apply == "coulomb_friction" else 1.0
                 low = -np.inf if p.apply in SIGNED else MECHANICAL_FLOOR if p.unit == "1" else 0.0
-                chosen.append(Parameter(name, p.unit, p.nominal, max(doubt * (p.test[1] - p.test[0]) / 4, 1e-9), low))
+                sd = max(doubt * (p.test[1] - p.test[0]) / 4, 1e-9)
+                chosen.append(Parameter(name, p.unit, p.nominal, sd, low, DRIFT.get(p.apply, 0.0) * sd))
         return chosen
 
     def _measured(self) -> list[Parameter]:
         """What stands between a log and the bodies."""
         joints = self.spec.joints
+        gain, load, age = (
+            DRIFT[k] * sd for k, sd in (("torque_gain", GAIN), ("load_friction", LOAD), ("velocity_age", AGE))
+        )
+        offset, shift = {k: OFFSET * joint.torque_limit for k, joint in joints.items()}, DRIFT["torque_offset"]
         return [
-            *(Parameter(f"torque_gain.{name}", "1", 1.0, GAIN, MECHANICAL_FLOOR) for name in joints),
-            *(Parameter(f"torque_offset.{k}", "N·m", 0.0, OFFSET * joint.torque_limit) for k, joint in joints.items()),
-            *(Parameter(f"load_friction.{name}", "1", 0.0, LOAD, 0.0) for name in joints),
+            *(Parameter(f"torque_gain.{k}", "1", 1.0, GAIN, MECHANICAL_FLOOR, gain) for k in joints),
+            *(Parameter(f"torque_offset.{k}", "N·m", 0.0, sd, drift=shift * sd) for k, sd in offset.items()),
+            *(Parameter(f"load_friction.{k}", "1", 0.0, LOAD, 0.0, load) for k in joints),
             Parameter("start_age", "s", FIT / 2, AGE, 0.0),
-        ]  # fmt: skip
+            Parameter("velocity_age", "s", FIT / 2, AGE, 0.0, age),
+        ]

@@ -34,6 +34,7 @@ class Window:
     time: Array  # (T,) s
     torque: Array  # (T, J) N·m, row k acts from time[k] to time[k+1]; the last is not used
     measured: Array  # (T, J) rad
+    sloped: bool = True  # whether the velocity is the slope of positions, not the logged one
 
 
 def windows(
@@ -46,11 +47,11 @@ def windows(
         if j - i < LEAST_ROWS or np.ptp(q[i:j], axis=0).max() < motion:
             continue
         past = np.searchsorted(t, t[i] - FIT)
-        velocity = log.velocity[i]
-        if i - past >= 2:
+        velocity, sloped = log.velocity[i], bool(i - past >= 2)
+        if sloped:
             velocity = np.polyfit(t[past : i + 1] - t[i], q[past : i + 1], 1)[0]
         torque = np.vstack([log.torque[i + 1 : j], log.torque[j - 1 : j]])
-        yield Window(log.source, q[i], velocity, t[i:j], torque, q[i:j])
+        yield Window(log.source, q[i], velocity, t[i:j], torque, q[i:j], sloped)
 
 
 def windows_of(logs: Iterable[MotionLog], length: float = LENGTH, stride: float = STRIDE) -> list[Window]:
@@ -89,6 +90,7 @@ class Batch:
         self.windows = list(found)
         self.position = np.stack([w.position for w in found], axis=-1)  # (J, W)
         self.velocity = np.stack([w.velocity for w in found], axis=-1)
+        self.sloped = np.array([w.sloped for w in found])  # (W,)
         cuts = [_cuts(w.time, longest) for w in found]
         steps, rows = max(len(step) for step, _ in cuts), max(len(w.time) for w in found) - 1
         self.step = np.zeros((steps, len(found)))  # (S, W) s

@@ -4,8 +4,8 @@
 
 LOG_DIR holds `double_pendulum/` with a folder a group; `score_logs.py` beside it defines the protocol and the lab's
 model. Each figure is the median error of a group's windows over that of the lab's model on the same windows:
-`excitation` after one excitation run of 10 s, which is not scored; `one more` after it and the first run of the group,
-neither of which is scored; `no start` is the first without moving the start velocity on by its age.
+`excitation` after one excitation run of 10 s, `one more` after it and one rollout of the group; what was fitted is not
+scored. Every excitation run takes its turn: geometric mean over them, and the worst.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,57 +33,68 @@ from hardware_io.state import Array
 from sim.robots import load_robot
 
 ROBOT, EXCITATION, MODEL = "double_pendulum/pendubot", "excitation", "model_1.0"
-COLUMNS = ("excitation", "one more", "no start")
+COLUMNS = ("excitation", "one more")
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="benchmarks.real_logs", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("logs", metavar="LOG_DIR", nargs="?", default=os.environ.get("ACCLIMATE_REAL_LOGS", ""))
-    parser.add_argument("--run", type=int, default=0, help="which excitation run is fitted, from 0")
+    parser.add_argument("--runs", metavar="N", type=int, default=None, help="only so many excitation runs (all)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(argv)
-    result = measure(Path(options.logs or "."), options.run)
-    print(f"{'group':<20} {'windows':>8} {MODEL:>10}" + "".join(f"{name:>12}" for name in COLUMNS))
+    result = measure(Path(options.logs or "."), options.runs)
+    print(f"{'group':<20} {'windows':>8} {MODEL:>10}" + "".join(f"{name:>12} {'worst':>6}" for name in COLUMNS))
     for group, row in result["groups"].items():
-        print(
-            f"{group:<20} {row['windows']:>8} {row['reference']:>10.4f}" + "".join(f"{row[c]:>12.2f}" for c in COLUMNS)
-        )
-    print(f"{'geometric mean':<40}" + "".join(f"{result['mean'][c]:>12.2f}" for c in COLUMNS))
+        print(f"{group:<20} {row['windows']:>8} {row['reference']:>10.4f}" + _cells(row))
+    print(f"{'geometric mean':<40}" + _cells(result["mean"]))
     if options.json:
         write_atomically(options.json, json.dumps(result, indent=1))
     return 0
 
 
-def measure(root: Path, run: int = 0) -> dict[str, Any]:
-    """Figures by group. Raises ConfigError for a folder without logs."""
+def measure(root: Path, runs: int | None = None) -> dict[str, Any]:
+    """Figures by group, each one ratio a run. Raises ConfigError for a folder without logs."""
     folder, scorer = root / "double_pendulum", reference(root)
     model = RobotModel(load_robot(ROBOT))
-    groups: dict[str, list[list[MotionLog]]] = {}
+    groups: dict[str, list[Rollout]] = {}
     for path in sorted(folder.rglob("*.csv.gz")):
-        groups.setdefault(str(path.parent.relative_to(folder)), []).append(list(read_logs([path], model.spec).logs))
+        group = str(path.parent.relative_to(folder))
+        groups.setdefault(group, []).append(Rollout.of(list(read_logs([path], model.spec).logs), scorer))
     if EXCITATION not in groups:
         raise ConfigError(str(folder), EXCITATION, sorted(groups), "a folder of logs")
-    first = groups[EXCITATION].pop(run)
-    base = identify(model, first)[0].values
-    still = base.copy()
-    still[model.names.index("start_age")] = 0.0
-    rows = {}
-    for group, logs in groups.items():
-        found = Batch([window for log in logs for piece in log for window in windows(piece)])
-        lab = lab_errors(scorer, found.windows)
-        added = identify(model, [*first, *logs[0]])[0].values
-        rest = Batch([window for log in logs[1:] for piece in log for window in windows(piece)])
-        rows[group] = {
-            "windows": len(found.windows),
-            "reference": float(np.median(lab)),
-            "excitation": _ratio(errors(model, base, found), lab),
-            "no start": _ratio(errors(model, still, found), lab),
-            "one more": _ratio(errors(model, added, rest), lab[-len(rest.windows) :]),
+    rows: dict[str, dict[str, Any]] = {
+        group: {
+            "windows": sum(len(r.batch.windows) for r in rollouts),
+            "reference": float(np.median(np.concatenate([r.lab for r in rollouts]))),
+            **{c: [] for c in COLUMNS},
         }
-        print(group, {k: round(v, 3) for k, v in rows[group].items()}, file=sys.stderr, flush=True)
-    mean = {c: float(np.exp(np.mean([np.log(row[c]) for row in rows.values()]))) for c in COLUMNS}
-    return {"fitted": f"{EXCITATION}, run {run}", "groups": rows, "mean": mean}
+        for group, rollouts in groups.items()
+    }
+    for first in groups[EXCITATION][:runs]:
+        base = identify(model, first.logs)[0]
+        for group, rollouts in groups.items():
+            rest = [r for r in rollouts if r is not first]
+            added = identify(model, rest[0].logs, earlier=base)[0]
+            rows[group]["excitation"].append(_ratio(model, base.values, rest))
+            rows[group]["one more"].append(_ratio(model, added.values, rest[1:]))
+            print(group, *(f"{c} {rows[group][c][-1]:.2f}" for c in COLUMNS), file=sys.stderr, flush=True)
+    mean = {c: [_geometric(found) for found in zip(*(row[c] for row in rows.values()), strict=True)] for c in COLUMNS}
+    return {"groups": rows, "mean": mean}
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One file, its windows, and the lab's errors there."""
+
+    logs: list[MotionLog]
+    batch: Batch
+    lab: Array  # (W,) rad
+
+    @staticmethod
+    def of(logs: list[MotionLog], scorer: ModuleType) -> Rollout:
+        batch = Batch([window for log in logs for window in windows(log)])
+        return Rollout(logs, batch, lab_errors(scorer, batch.windows))
 
 
 def reference(root: Path) -> ModuleType:
@@ -102,8 +114,17 @@ def lab_errors(scorer: ModuleType, found: Sequence[Window]) -> Array:
     return np.array([scorer.score(vars(window), simulate) for window in found])
 
 
-def _ratio(ours: Array, theirs: Array) -> float:
-    return float(np.median(ours) / np.median(theirs))
+def _ratio(model: RobotModel, values: Array, rollouts: Sequence[Rollout]) -> float:
+    ours = np.concatenate([errors(model, values, r.batch) for r in rollouts])
+    return float(np.median(ours) / np.median(np.concatenate([r.lab for r in rollouts])))
+
+
+def _geometric(ratios: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def _cells(row: dict[str, Any]) -> str:
+    return "".join(f"{_geometric(row[c]):>12.2f} {max(row[c]):>6.2f}" for c in COLUMNS)
 
 
 if __name__ == "__main__":

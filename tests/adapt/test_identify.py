@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,9 +19,12 @@ from adapt.calibration import calibrated, read_calibration
 from adapt.identify import identify
 from adapt.robot_model import RobotModel
 from adapt.windows import Batch, Window, windows
+from hardware_io.clock import VirtualClock
 from hardware_io.config import ConfigError
 from hardware_io.motion_log import MotionLog, read_logs
+from hardware_io.recorder import Recorder
 from hardware_io.spec import RobotSpec
+from hardware_io.state import JointState
 from sim.dynamics import DynamicsRange
 from sim.robots import load_robot
 
@@ -90,6 +94,50 @@ def test_a_double_pendulum_is_foreseen_after_it_is_found(model: RobotModel) -> N
         np.median(other.errors(double.predict(v[None], other))) for v in (double.mean, calibration.values)
     )
     assert found < 0.4 * shipped
+
+
+def test_one_short_rollout_of_another_session_is_enough_after_a_calibration(model: RobotModel, log: MotionLog) -> None:
+    known, _, _ = identify(model, [log])
+    drifted = hidden(model, **{**HIDDEN, "torque_gain.shoulder": 0.65, "coulomb_friction": 0.05})
+    rollout = simulated(model, drifted, seconds=2.5, push=1.8, seed=3)
+    found, _, _ = identify(model, [rollout], earlier=known)
+    other = Batch(list(windows(simulated(model, drifted, push=1.8, seed=4))))
+    before, after = (np.median(other.errors(model.predict(c.values[None], other))) for c in (known, found))
+    assert after < 0.3 * before
+    assert found.parameters["torque_gain.shoulder"].mean == pytest.approx(0.65, abs=0.08)
+    mass = found.parameters["payload"]
+    assert abs(mass.mean - HIDDEN["payload"]) < 2 * mass.sd
+    assert mass.sd <= known.parameters["payload"].sd * 1.001
+    assert [source.file for source in found.made_from] == ["made", "made"]
+
+
+def test_a_payload_that_is_said_to_have_changed_is_found_and_the_rest_stays(model: RobotModel, log: MotionLog) -> None:
+    known, _, _ = identify(model, [log])
+    heavier = simulated(model, hidden(model, **{**HIDDEN, "payload": 2.2}), seconds=2.5, push=1.8, seed=3)
+    found, _, _ = identify(model, [heavier], earlier=known, changed=["payload"])
+    change = found.parameters["payload"].mean - known.parameters["payload"].mean
+    assert change == pytest.approx(0.7, abs=0.1)
+    gain = "torque_gain.shoulder"
+    assert abs(found.parameters[gain].mean - known.parameters[gain].mean) < known.parameters[gain].sd
+    with pytest.raises(ConfigError, match=r"--changed.*pay.*among payload"):
+        identify(model, [heavier], earlier=known, changed=["pay"])
+
+
+def test_a_slow_log_starts_from_its_own_velocity_which_has_its_own_age(model: RobotModel, log: MotionLog) -> None:
+    slow = replace(log, **{k: getattr(log, k)[::6] for k in ("time", "position", "velocity", "torque")})
+    moved = {}
+    for name, some in (("fast", log), ("slow", slow)):
+        batch = Batch(list(windows(some)))
+        assert (batch.sloped == (name == "fast")).all()
+        for age in ("start_age", "velocity_age"):
+            other = hidden(model, **{age: 0.02})
+            moved[name, age] = np.abs(batch_difference(model, other, batch)).max()
+    assert moved["fast", "velocity_age"] == moved["slow", "start_age"] == 0
+    assert min(moved["fast", "start_age"], moved["slow", "velocity_age"]) > 1e-3
+
+
+def batch_difference(model: RobotModel, values: np.ndarray, batch: Batch) -> np.ndarray:
+    return model.predict(values[None], batch) - model.predict(model.mean[None], batch)
 
 
 def test_what_the_log_does_not_tell_is_named_and_keeps_its_range(model: RobotModel) -> None:
@@ -256,6 +304,33 @@ class TestBadLogs:
         (tmp_path / "c.csv.gz").write_bytes(whole[:12])
         with pytest.raises(ConfigError, match=r"c\.csv\.gz"):
             read_logs([tmp_path / "c.csv.gz"], spec)
+
+    def test_a_recording_of_ours_is_a_log(self, spec: RobotSpec, log: MotionLog, tmp_path: Path) -> None:
+        path = tmp_path / "a.mcap"
+        with Recorder(path, spec, VirtualClock()) as recorder:
+            for k, time in enumerate(log.time):
+                velocity = np.array([np.nan]) if k == 400 else log.velocity[k]
+                recorder.state(JointState(float(time), log.position[k], velocity, log.torque[k]))
+        readings = read_logs([path], spec)
+        assert [len(piece.time) for piece in readings.logs] == [400, len(log.time) - 401]
+        assert any("row 401" in text for text in readings.notes)
+        for name in ("time", "position", "velocity", "torque"):
+            np.testing.assert_array_equal(getattr(readings.logs[0], name), getattr(log, name)[:400])
+        with pytest.raises(ConfigError, match=r"a\.mcap: /state.*2 joints"):
+            read_logs([path], load_robot("pendubot"))
+
+    def test_a_recording_that_was_cut_is_read_up_to_the_cut(
+        self, spec: RobotSpec, log: MotionLog, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "a.mcap"
+        with Recorder(path, spec, VirtualClock()) as recorder:
+            for k, time in enumerate(log.time[:200]):
+                recorder.state(JointState(float(time), log.position[k], log.velocity[k], log.torque[k]))
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        readings = read_logs([path], spec)
+        assert 50 < len(readings.logs[0].time) < 200
+        assert readings.notes != ()
 
     @pytest.mark.parametrize("both", [True, False])
     def test_degrees_are_noticed(self, spec: RobotSpec, log: MotionLog, tmp_path: Path, both: bool) -> None:
