@@ -33,7 +33,7 @@ ROOMS = ("adapt", "export", "hardware_io", "policies", "sim")
 # import name → the extra that installs it
 EXTRAS = {
     **dict.fromkeys(
-        ("gymnasium", "matplotlib", "onnx", "onnxscript", "pybullet", "rich", "tensorboard", "torch"), "train"
+        ("gymnasium", "matplotlib", "onnx", "onnxscript", "pybullet", "rich", "scipy", "tensorboard", "torch"), "train"
     ),
     "mujoco": "twin",
 }
