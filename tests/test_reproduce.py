@@ -18,7 +18,7 @@ from benchmarks.reproduce.result import Aim, Estimate, Row, estimate
 from benchmarks.reproduce.session import CONFIGS, Session, Variant, made_once, train
 from benchmarks.reproduce.sinusoid import NETWORK, Sinusoids, inner_step, squared_error
 from benchmarks.reproduce.table import add_rows, duration, markdown, number, read_results
-from benchmarks.reproduce.variants import BANDITS, LOCOMOTION, NAVIGATION, TABULAR
+from benchmarks.reproduce.variants import BANDITS, BUDGET, LOCOMOTION, NAVIGATION, TABULAR
 from hardware_io.config import ConfigError
 
 TINY = Variant(
@@ -178,8 +178,9 @@ def test_memories_are_of_equal_size_and_tested_beyond_training(tmp_path: Path) -
 
 def test_learners_train_as_they_adapt() -> None:
     cheetah, pendubot = LOCOMOTION["half-cheetah direction"], LOCOMOTION["pendubot swing-up"]
-    assert of_learner(cheetah, "rl2").overrides == {"learner.name": "rl2"}
-    assert of_learner(cheetah, "oracle").overrides == {"learner.name": "oracle", "family.settings.feedback": False}
+    assert of_learner(cheetah, "rl2").overrides == {**BUDGET, "learner.name": "rl2"}
+    unfed = {"learner.name": "oracle", "family.settings.feedback": False}
+    assert of_learner(cheetah, "oracle").overrides == {**BUDGET, **unfed}
     maml = of_learner(pendubot, "maml")
     assert maml.name == "pendubot-swing-up-maml" and "family.settings.feedback" not in maml.overrides
     assert maml.overrides["copies"] > 1 and maml.overrides["support"] == 1

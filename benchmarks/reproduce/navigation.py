@@ -39,7 +39,7 @@ def rows(session: Session) -> Iterator[Row]:
     goals, trajectories = QUICK if session.quick else (GOALS, TRAJECTORIES)
     repeats = 1 if session.quick else REPEATS
     for name, variant in NAVIGATION.items():
-        chosen = variant.on(NAVIGATION_QUICK) if session.quick else variant
+        chosen = (variant.after or variant).on(NAVIGATION_QUICK) if session.quick else variant
         trained = [train(session, chosen, seed) for seed in range(session.seeds)]
         scores = [returns(one.run, repeats, goals, trajectories) for one in trained]
         if name == "oracle":

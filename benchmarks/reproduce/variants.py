@@ -12,10 +12,22 @@ MANY_ARMS = "bandits_linear_transformer.yaml"
 NEAR = Variant("bandits-n100-k50-near", MANY_ARMS, {"steps": 4_500_000})
 FAR = {"learner.settings.ppo.gae": 0.9, "learner.settings.ppo.learning_rate": 5e-4, "steps": 8_000_000}
 
+HUNDRED = Variant(
+    "bandits-n100-k5",
+    "bandits_rl2.yaml",
+    {"steps": 24_000_000, "family.settings.pulls": 100, "family.settings.arms": 5},
+)
+SETTLED = {
+    "lanes": 2048,
+    "learner.settings.ppo.learning_rate": 2e-4,
+    "learner.settings.ppo.entropy": 0.002,
+    "steps": 12_000_000,
+}
+
 # (pulls, arms) → overrides of configs/bandits_rl2.yaml
 BANDITS = {
     (10, 5): Variant("bandits-n10-k5", "bandits_rl2.yaml", {"learner.settings.ppo.learning_rate": 5e-4}),
-    (100, 5): Variant("bandits-n100-k5", "bandits_rl2.yaml", {"steps": 24_000_000}),
+    (100, 5): Variant("bandits-n100-k5-settled", "bandits_rl2.yaml", SETTLED, after=HUNDRED),
     (500, 5): Variant("bandits-n500-k5", "bandits_rl2.yaml", {"steps": 24_000_000, "lanes": 256}),
     (100, 50): Variant("bandits-n100-k50", MANY_ARMS, FAR, after=NEAR),
 }
