@@ -60,7 +60,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training and what it took."""
+    """A finished training and what it took, with those before it whose weights it began with."""
 
     run: Run
     steps: int
@@ -72,8 +72,7 @@ def train(session: Session, variant: Variant, seed: int) -> Trained:
 
     Raises ConfigError where the folder holds another configuration, and Interrupted after Ctrl-C.
     """
-    if variant.after is not None:
-        train(session, variant.after, seed)
+    before = None if variant.after is None else train(session, variant.after, seed)
     path = CONFIGS / variant.config
     config = read_config(path, [f"{key}={value}" for key, value in variant.settings(session, seed).items()])
     folder = variant.folder(session, seed)
@@ -83,7 +82,10 @@ def train(session: Session, variant: Variant, seed: int) -> Trained:
         finished = trainer.run() if session.quick else train_with_bar(trainer)
         if not finished:
             raise Interrupted
-    return Trained(load_run(folder), trainer.progress.steps, trainer.progress.seconds)
+    steps, seconds = trainer.progress.steps, trainer.progress.seconds
+    if before is not None:
+        steps, seconds = steps + before.steps, seconds + before.seconds
+    return Trained(load_run(folder), steps, seconds)
 
 
 def made_once(folder: Path, settings: Any, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
