@@ -221,7 +221,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"lerner": 1}, r"bad.yaml: lerner: got 1; allowed: one of the keys learner, robot, task, family"),
+        ({"lerner": 1}, r"bad.yaml: lerner: got 1; allowed: one of the keys learner, robot, task, calibration, family"),
         ({"steps": 0}, r"bad.yaml: steps: got 0; allowed: at least 1 policy steps"),
         ({"anywhere": 1.5}, r"bad.yaml: anywhere: got 1.5; allowed: at most 1"),
         ({"robot": "spot"}, r"robot: name: got 'spot'; allowed: .*simple_pendulum"),
