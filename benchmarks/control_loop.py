@@ -160,7 +160,7 @@ def measure(quick: bool) -> list[Figure]:
     spec = load_robot(ROBOT)
     document = spec.to_dict()
     document["safety"] |= PATIENT  # a shared machine's pauses are measured here, not judged
-    patient = RobotSpec.from_dict(document, "benchmarks")
+    patient = RobotSpec.from_dict(document, spec.source)
     bundle = untrained("rl2", patient, {})
     figures = lockstep(bundle, 20 if quick else 500, 2 if quick else 7)
     return figures + in_real_time(bundle, 5 if quick else 75, 1 if quick else 5)
