@@ -94,7 +94,7 @@ reproduce: $(DONE) ## published results beside their references; ARGS="--list", 
 double-pendulum: $(DONE) ## the double pendulum's files in zoo/ by the published benchmarks
 	$(BIN)/python -m benchmarks.double_pendulum page $(ARGS)
 
-double-pendulum-train: $(DONE) ## train those files again, half an hour on two cores
+double-pendulum-train: $(DONE) ## train such a file anew, from scratch: half an hour on two cores
 	$(BIN)/acclimate train configs/pendubot_robust.yaml $(ARGS)
 	$(BIN)/acclimate export runs/pendubot_robust --out zoo/pendubot_robust.onnx
 

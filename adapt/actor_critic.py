@@ -125,25 +125,29 @@ class ActorCritic(MetaLearner):
 
     def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         memory, state = fast.split([self.memory_size, self.history.size], dim=-1)
-        centre, memory = self.think(self.perceive(observation, state), memory)
+        position = observation.index_select(-1, self.positions)
+        recent = self.history.read(position, state)
+        advice = self.advice(position, recent)
+        centre, memory = self.think(self.perceive(observation, recent, advice), memory)
         choice, spread = self.head.distribution, self.head.spread
         action = choice.sample(centre, spread, noise)
-        bounded, position = choice.bounded(action), observation.index_select(-1, self.positions)
-        if self.regulator is not None:  # what is carried out is not what was chosen alone
-            moved = self.history.read(position, state)[..., : len(self.positions)]
-            bounded = self.regulator.blend(position, moved, bounded)
+        bounded = choice.bounded(action)
+        if self.regulator is not None and advice is not None:  # what is carried out is not what was chosen alone
+            bounded = self.regulator.blend(*advice, bounded)
         extra = {"action": action, "log_prob": choice.log_prob(action, centre, spread)}
         return bounded * self.limit, torch.cat([memory, self.history.advance(position, bounded, state)], dim=-1), extra
 
-    def perceive(self, observation: Tensor, state: Tensor) -> Tensor:
-        """Observations (..., O) and what is kept of the steps before (..., ·) → what the policy reads, (..., I)."""
-        position = observation.index_select(-1, self.positions)
+    def advice(self, position: Tensor, recent: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What the regulator says at positions (..., S) after what was read of the history (..., ·); None without."""
+        return None if self.regulator is None else self.regulator(position, recent[..., : len(self.positions)])
+
+    def perceive(self, observation: Tensor, recent: Tensor, advice: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Observations (..., O), what was read of the history, advice → what the policy reads, (..., I)."""
         frames = self.settings.frames
-        changes = frames * len(self.positions)
-        moved, actions = self.history.read(position, state).tensor_split([changes], dim=-1)
+        moved, actions = recent.tensor_split([frames * len(self.positions)], dim=-1)
         read = [self.features(observation)]
-        if self.regulator is not None:
-            read.append(self.regulator.read(position, moved[..., : len(self.positions)]))
+        if self.regulator is not None and advice is not None:
+            read.append(self.regulator.read(*advice))
         if self.moves is not None:
             read.append(self.moves(moved.unflatten(-1, (frames, -1))).flatten(-2))
         return torch.cat([*read, actions], dim=-1)
@@ -155,7 +159,9 @@ class ActorCritic(MetaLearner):
 
     def inputs(self, episodes: Episodes) -> Tensor:
         """What the policy reads at every observation, (B, K, T+1, I)."""
-        return self.perceive(episodes.observation, self.states(episodes))
+        position = episodes.observation.index_select(-1, self.positions)
+        recent = self.history.read(position, self.states(episodes))
+        return self.perceive(episodes.observation, recent, self.advice(position, recent))
 
     def unroll(self, episodes: Episodes, fast: Tensor) -> tuple[Tensor, Tensor]:
         inputs = self.inputs(episodes)

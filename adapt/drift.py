@@ -104,8 +104,7 @@ class Drift:
         change = np.concatenate([_change(rollout) for rollout in rollouts])
         matrix = table.T @ table + RIDGE * len(table) * np.diag(table.var(0) + 1e-9)
         self._weights = np.linalg.solve(matrix, table.T @ change)
-        names = [c.source for c in self._spec.channels for _ in range(self._spec.channel_size(c))]
-        told = np.array([name in ("rollout_start", "previous_reward") for name in names])
+        told = np.array([c.source in ("rollout_start", "previous_reward") for c in self._spec.observed])
         self._scale = np.where(told, 1e9, np.maximum(change.std(0), 1e-9))
         values = np.array([[self._residual(one.rollout), -one.value] for one in self._first])
         mean = values.mean(0)
@@ -120,8 +119,7 @@ class Drift:
     def _features(self, rollout: Rollout) -> Array:
         """(T, D): one, observation with angles as sine and cosine, command now and before."""
         seen, sent = rollout.observation[:-1].astype(np.float64), rollout.sent.astype(np.float64)
-        units = [channel.unit for channel in self._spec.channels for _ in range(self._spec.channel_size(channel))]
-        angle = np.array([unit == "rad" for unit in units])
+        angle = np.array([channel.unit == "rad" for channel in self._spec.observed])
         before = np.concatenate([np.zeros_like(sent[:1]), sent[:-1]])
         parts = [np.ones((len(seen), 1)), seen[:, ~angle], np.sin(seen[:, angle]), np.cos(seen[:, angle]), sent, before]
         return np.concatenate(parts, axis=1)

@@ -134,7 +134,9 @@ def family_of(config: TrainConfig, source: str, spec: RobotSpec | None = None) -
     """What a configuration trains on; `spec` is the robot as it was when a checkpoint was made. Raises ConfigError."""
     if config.robot is not None and config.task is not None:
         spec = spec or _robot_of(config.robot, config)
-        return RobotFamily(spec, config.task.name, one_at_a_time=config.one_at_a_time, **config.task.settings)
+        regulated = config.learner.settings.get("regulator") is not None
+        settings = config.task.settings
+        return RobotFamily(spec, config.task.name, one_at_a_time=config.one_at_a_time, linearised=regulated, **settings)
     assert config.family is not None
     return make_family(config.family.name, config.family.settings, source, config.family.tasks)
 

@@ -10,11 +10,7 @@ from hardware_io.bundle import Bundle
 from hardware_io.recording import Rollout
 from sim.tasks import Task, make_task
 
-TEACHING, UNADAPTED, ADAPTED = (
-    "teaching",
-    "un-adapted",
-    "adapted",
-)  # roles of rollouts; the first is followed by a number
+TEACHING, UNADAPTED, ADAPTED = "teaching", "un-adapted", "adapted"  # roles; the first is followed by a number
 
 
 @dataclass(frozen=True)

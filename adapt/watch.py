@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -58,8 +59,7 @@ def watched(session: Session, monitor: Drift, deployed: Float32) -> bool:
     for number in range(session.plan.every):
         reason = monitor.update(session.rollout(WATCHED, deployed))
         if reason:
-            told = {"reason": reason}
-            session.decide("alarm", number, lambda told=told: told)  # type: ignore[misc]
+            session.decide("alarm", number, partial(dict, reason=reason))
             print(f"alarm: {reason}", file=sys.stderr, flush=True)
             return True
     return False

@@ -50,7 +50,7 @@ class Interface:
     def of(spec: RobotSpec, bounds: Array, nominal: Array, linear: Linear | None = None) -> Interface:
         """That of a robot whose hidden parameters have training bounds (P, 2) and nominal values (P,)."""
         slices = spec.channel_slices()
-        units = [channel.unit for channel in spec.channels for _ in range(spec.channel_size(channel))]
+        units = [channel.unit for channel in spec.observed]
         whole = [c.name for c in spec.channels if c.source == "joint_position" and not c.joints]
         return Interface(
             observation=sum(part.stop - part.start for part in slices.values()),

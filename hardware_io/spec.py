@@ -142,6 +142,11 @@ class RobotSpec:
         return [i for i, joint in enumerate(self.joints.values()) if joint.acts]
 
     @property
+    def observed(self) -> list[Channel]:
+        """The channel of each entry of the observation, (O,)."""
+        return [channel for channel in self.channels for _ in range(self.channel_size(channel))]
+
+    @property
     def action_size(self) -> int:
         return len(self.acting)
 

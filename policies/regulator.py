@@ -68,12 +68,10 @@ class Regulator(nn.Module):
         state = torch.cat([error, moved / self.period], dim=-1)
         return -(state @ self.gain.T), ((state @ self.cost) * state).sum(-1, keepdim=True)
 
-    def read(self, position: Tensor, moved: Tensor) -> Tensor:
+    def read(self, command: Tensor, cost: Tensor) -> Tensor:
         """What a policy is told of it: its command, and the cost-to-go on a logarithmic scale, (..., A+1)."""
-        command, cost = self(position, moved)
         return torch.cat([command.clamp(-3, 3), torch.log1p(cost) - 2], dim=-1)
 
-    def blend(self, position: Tensor, moved: Tensor, action: Tensor) -> Tensor:
-        """The command (..., A) of ±1 that an action (..., A) of ±1 becomes."""
-        command, cost = self(position, moved)
+    def blend(self, command: Tensor, cost: Tensor, action: Tensor) -> Tensor:
+        """The command (..., A) of ±1 that an action (..., A) of ±1 becomes beside the regulator's."""
         return torch.where(cost < self.reach, command + self.share * action, action).clamp(-1, 1)

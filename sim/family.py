@@ -92,16 +92,22 @@ class Family(ABC):
 class RobotFamily(Family):
     """A robot with one of its tasks and its dynamics ranges; with `one_at_a_time` a robot differs in one parameter.
 
-    Raises ConfigError.
+    Only with `linearised` its interface holds a linear model, which takes worlds of its own. Raises ConfigError.
     """
 
     def __init__(
-        self, spec: RobotSpec, task: str, substeps: int | None = None, one_at_a_time: bool = False, **parameters: Any
+        self,
+        spec: RobotSpec,
+        task: str,
+        substeps: int | None = None,
+        one_at_a_time: bool = False,
+        linearised: bool = False,
+        **parameters: Any,
     ) -> None:
         self.name, self.spec, self.substeps, self.one_at_a_time = spec.name, spec, substeps, one_at_a_time
         self.task, self.ranges = make_task(task, spec, **parameters), DynamicsRange.of(spec)
         self.steps = self.task.steps
-        linear = linearise(spec) if "upright" in spec.poses else None
+        linear = linearise(spec) if linearised else None
         self.interface = Interface.of(spec, self.ranges.bounds("train"), self.ranges.nominal, linear)
 
     def sample(self, n: int, rng: np.random.Generator, split: str = "train") -> Array:

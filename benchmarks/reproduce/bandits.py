@@ -25,5 +25,4 @@ PUBLISHED = {  # (pulls, arms) → total reward
 def rows(session: Session) -> Iterator[Row]:
     """RL² and the players on each size."""
     for (pulls, arms), variant in (BANDITS_QUICK if session.quick else BANDITS).items():
-        sized = variant.on({"family.settings.pulls": pulls, "family.settings.arms": arms})
-        yield from compare(session, sized, f"n={pulls}, k={arms}", PLAYERS, PUBLISHED.get((pulls, arms), {}))
+        yield from compare(session, variant, f"n={pulls}, k={arms}", PLAYERS, PUBLISHED.get((pulls, arms), {}))

@@ -5,35 +5,37 @@ A changed budget goes on with a training that lies in `runs/reproduce`; any othe
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.reproduce.session import Variant
 
-# Fifty arms: what pays at once is learned first, then what is worth knowing.
-MANY_ARMS = "bandits_linear_transformer.yaml"
-NEAR = Variant("bandits-n100-k50-near", MANY_ARMS, {"steps": 4_500_000})
-FAR = {"learner.settings.ppo.gae": 0.9, "learner.settings.ppo.learning_rate": 5e-4, "steps": 8_000_000}
 
-HUNDRED = Variant(
-    "bandits-n100-k5",
-    "bandits_rl2.yaml",
-    {"steps": 24_000_000, "family.settings.pulls": 100, "family.settings.arms": 5},
-)
+def sized(pulls: int, arms: int) -> dict[str, Any]:
+    """Overrides that make bandits so large."""
+    return {"family.settings.pulls": pulls, "family.settings.arms": arms}
+
+
+GRU, MANY_ARMS = "bandits_rl2.yaml", "bandits_linear_transformer.yaml"
+HUNDRED = Variant("bandits-n100-k5", GRU, {**sized(100, 5), "steps": 24_000_000})
 SETTLED = {
     "lanes": 2048,
+    "steps": 12_000_000,
     "learner.settings.ppo.learning_rate": 2e-4,
     "learner.settings.ppo.entropy": 0.002,
-    "steps": 12_000_000,
 }
+# Fifty arms: what pays at once is learned first, then what is worth knowing.
+NEAR = Variant("bandits-n100-k50-near", MANY_ARMS, {**sized(100, 50), "steps": 4_500_000})
+FAR = {"steps": 8_000_000, "learner.settings.ppo.gae": 0.9, "learner.settings.ppo.learning_rate": 5e-4}
 
-# (pulls, arms) → overrides of configs/bandits_rl2.yaml
-BANDITS = {
-    (10, 5): Variant("bandits-n10-k5", "bandits_rl2.yaml", {"learner.settings.ppo.learning_rate": 5e-4}),
-    (100, 5): Variant("bandits-n100-k5-settled", "bandits_rl2.yaml", SETTLED, after=HUNDRED),
-    (500, 5): Variant("bandits-n500-k5", "bandits_rl2.yaml", {"steps": 24_000_000, "lanes": 256}),
-    (100, 50): Variant("bandits-n100-k50", MANY_ARMS, FAR, after=NEAR),
+BANDITS = {  # (pulls, arms) → its training
+    (10, 5): Variant("bandits-n10-k5", GRU, {**sized(10, 5), "learner.settings.ppo.learning_rate": 5e-4}),
+    (100, 5): Variant("bandits-n100-k5-settled", GRU, {**sized(100, 5), **SETTLED}, after=HUNDRED),
+    (500, 5): Variant("bandits-n500-k5", GRU, {**sized(500, 5), "steps": 24_000_000, "lanes": 256}),
+    (100, 50): Variant("bandits-n100-k50", MANY_ARMS, {**sized(100, 50), **FAR}, after=NEAR),
 }
 BANDITS_QUICK = {
     (10, 2): Variant(
-        "bandits-n10-k2", "bandits_rl2.yaml", {"steps": 80_000, "lanes": 200, "learner.settings.memory": 24}
+        "bandits-n10-k2", GRU, {**sized(10, 2), "steps": 80_000, "lanes": 200, "learner.settings.memory": 24}
     ),
 }
 

@@ -34,7 +34,7 @@ IN_GRAPH = [name for name in META_LEARNERS if issubclass(of_table(name), ActorCr
 
 @pytest.fixture(scope="module")
 def envs() -> Iterator[VectorEnv]:
-    family = RobotFamily(load_robot("simple_pendulum"), "swing_up", duration=0.6, hold=0.2)
+    family = RobotFamily(load_robot("simple_pendulum"), "swing_up", linearised=True, duration=0.6, hold=0.2)
     with VectorEnv(family, LANES, workers=1) as made:
         made.begin_trial(family.sample(LANES, np.random.default_rng(3)))
         yield made
