@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ class MetaLearner(nn.Module, ABC):
     kept: Tensor  # (F,) bool: what is carried from rollout to rollout; the rest returns to its initial value
     randomised = True  # whether it is trained on random tasks; if not, on the nominal one
     overlaps = True  # whether its update can do with what older weights did, by the probabilities that were recorded
+    continuous, discrete = True, True  # what kinds of actions it can give
     in_graph = True  # whether the fast state changes inside the graph; if not, `adapt` changes it between rollouts
 
     @abstractmethod
@@ -78,6 +80,9 @@ class MetaLearner(nn.Module, ABC):
     def load_optimiser_state(self, state: dict[str, Any]) -> None:
         """Take it back."""
 
+    def keep_in(self, folder: Path) -> None:
+        """Told once, before training begins or goes on, where what outgrows memory may lie: a folder of its own."""
+
     def start_rollout(self, fast: Tensor) -> Tensor:
         """`fast` (B, F) as a rollout begins: what is not kept returns to its initial value."""
         return torch.where(self.kept, fast, self.fast0(len(fast)))
@@ -89,5 +94,8 @@ def make_learner(name: str, interface: Interface, source: str, settings: dict[st
         raise ConfigError(source, "learner.name", name, f"one of {', '.join(META_LEARNERS)}")
     module, attribute = META_LEARNERS[name]
     cls = getattr(import_module(module), attribute)
+    if not (cls.discrete if interface.discrete else cls.continuous):
+        kind = "discrete" if interface.discrete else "continuous"
+        raise ConfigError(source, "learner.name", name, f"a learner that gives {kind} actions")
     learner: MetaLearner = cls(interface, build(cls.Settings, settings, source, "learner"))
     return learner

@@ -4,6 +4,7 @@ runs/NAME/config.yaml      resolved configuration
           checkpoint.pt    weights, optimiser, random states: enough to go on exactly
           metrics.jsonl    one line an iteration
           tensorboard/     the same for TensorBoard
+          kept/            what a learner keeps there, such as a replay
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ class Trainer:
         self.learner = new_learner(config, self.family, source)
         self._check_rollouts(source)
         self.learner.to(pick_device(config.device))
+        self.learner.keep_in(self.folder / "kept")
         self.ahead: Ahead | None = None
         if config.overlap:
             self.ahead = Ahead(new_learner(config, self.family, source).to(self.learner.kept.device))

@@ -90,6 +90,10 @@ class TestContract:
 
     def test_choices_are_drawn_with_the_probabilities_of_the_policy(self, name: str, envs: VectorEnv) -> None:
         torch.manual_seed(0)
+        if not of_table(name).discrete:
+            with pytest.raises(ConfigError, match=f"learner.name.*{name}.*discrete"):
+                make_learner(name, CHOICES, "test", {})
+            return
         learner = make_learner(name, CHOICES, "test", {})
         fast, observation = learner.fast0(1).expand(4000, -1), torch.full((4000, 2), 0.3)
         command, _, extra = learner.act(observation, fast, torch.randn(4000, 3))
@@ -109,8 +113,9 @@ class TestContract:
         with torch.no_grad():
             mean, _ = learner.unroll(episodes, episodes.fast[:, 0])
         std = (episodes.extra["action"] - mean) / episodes.noise
-        acted = episodes.valid[..., None]
-        assert torch.allclose(std[acted], std[acted].mean(), atol=1e-2), "action = mean + std · noise at every step"
+        acted = episodes.valid
+        expected = episodes.extra["std"] if "std" in episodes.extra else std[acted].mean().expand_as(std)
+        assert torch.allclose(std[acted], expected[acted], atol=1e-2), "action = mean + std · noise at every step"
 
     def test_what_is_not_kept_returns_at_the_start_of_a_rollout(self, name: str, envs: VectorEnv) -> None:
         learner = learner_of(name, envs)
