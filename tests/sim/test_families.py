@@ -19,7 +19,7 @@ from sim.families.navigation import Navigation, NavigationBlock, NavigationSetti
 from sim.families.tabular import Tabular, TabularSettings, unpack
 from sim.family import Family
 
-PLAIN = ("navigation", "bandits", "tabular")
+PLAIN = ("navigation", "bandits", "tabular", "cartpole")
 
 
 @pytest.mark.parametrize("name", PLAIN)
