@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from adapt.episodes import Episodes
+from adapt.scored import rewards
 from hardware_io.recording import Rollout
 from sim.tasks import Task
 
@@ -24,7 +25,7 @@ def episodes_of(rollouts: list[Rollout], task: Task) -> Episodes:
     valid = np.arange(task.steps) < lengths[:, None]
     ended = np.array([rollout.outcome == "limit" for rollout in whole])
     last = np.arange(task.steps) == lengths[:, None] - 1
-    reward = [np.asarray(task.reward(r.observation[:-1], r.asked, r.observation[1:])) for r in whole]
+    reward = [rewards(task, rollout) for rollout in whole]
     return Episodes(
         observation=_stack([rollout.observation for rollout in whole], task.steps + 1),
         asked=_stack([rollout.asked for rollout in whole], task.steps),

@@ -8,6 +8,7 @@ import numpy as np
 
 from hardware_io.bundle import Bundle
 from hardware_io.recording import Rollout
+from hardware_io.state import Array
 from sim.tasks import Task, make_task
 
 TEACHING, UNADAPTED, ADAPTED = "teaching", "un-adapted", "adapted"  # roles; the first is followed by a number
@@ -28,9 +29,14 @@ def task_of(bundle: Bundle) -> Task:
     return make_task(settings.pop("name"), bundle.spec, **settings)
 
 
+def rewards(task: Task, rollout: Rollout) -> Array:
+    """Of each step of a real rollout, (T,)."""
+    previous = np.concatenate([np.zeros_like(rollout.asked[:1]), rollout.asked[:-1]])
+    return np.asarray(task.reward(rollout.observation[:-1], rollout.asked, rollout.observation[1:], previous))
+
+
 def scored(task: Task, rollout: Rollout) -> Scored:
     """Return and success of a real rollout; one that ended early has failed."""
-    reward = task.reward(rollout.observation[:-1], rollout.asked, rollout.observation[1:])
     whole = rollout.outcome == "done" and rollout.steps == task.steps
     success = whole and bool(task.success(rollout.observation, np.ones(rollout.steps, bool)))
-    return Scored(rollout, float(np.sum(reward)), success)
+    return Scored(rollout, float(rewards(task, rollout).sum()), success)

@@ -48,6 +48,7 @@ class BatchEnv:
         joints = len(spec.joints)
         self.position, self.velocity = np.zeros((lanes, joints)), np.zeros((lanes, joints))  # rad, rad/s
         self.torque = np.zeros((lanes, joints))  # N·m, as the motors report it
+        self._command = np.zeros((lanes, spec.action_size))  # the last one, N·m
         self.reward, self.terminated = np.zeros(lanes), np.zeros(lanes, bool)
         self.observation = np.zeros((lanes, spec.observation_size), np.float32)
         self.rng = np.random.default_rng(0)
@@ -76,6 +77,7 @@ class BatchEnv:
         if self.bumps.height.any():
             self.bumps.reset(rng)
         self._steps = 0
+        self._command = np.zeros_like(self._command)
         self.torque[...] = 0
         self.reward[...] = 0
         self.terminated[...] = False
@@ -95,7 +97,9 @@ class BatchEnv:
         self.torque[:, self.spec.acting] = self.actuator.torque
         before = self.observation.copy()
         observation = self._observe(rollout_start=False)
-        self.reward[...] = np.where(self.terminated, 0.0, self.task.reward(before, command, observation))
+        gained = self.task.reward(before, command, observation, self._command)
+        self.reward[...] = np.where(self.terminated, 0.0, gained)
+        self._command = command
         self.terminated |= self.task.terminated(observation)
         return observation
 

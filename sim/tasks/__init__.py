@@ -25,8 +25,14 @@ class Task(Protocol):
     def reset(self, n: int, rng: np.random.Generator, anywhere: float) -> tuple[Array, Array]:
         """Start positions and velocities (n, J); a share `anywhere` of them all over the state space."""
 
-    def reward(self, observation: NDArray[Any], action: NDArray[Any], next_observation: NDArray[Any]) -> Array:
-        """Reward of each step (...,) from observations (..., O) and commands (..., A)."""
+    def reward(
+        self,
+        observation: NDArray[Any],
+        action: NDArray[Any],
+        next_observation: NDArray[Any],
+        previous_action: NDArray[Any],
+    ) -> Array:
+        """Reward of each step (...,) from observations (..., O) and commands (..., A); before the first it is 0."""
 
     def terminated(self, observation: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether a rollout ends here (...,)."""

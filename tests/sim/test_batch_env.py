@@ -55,7 +55,7 @@ def test_rewards_are_the_tasks_on_what_was_sensed(env: BatchEnv) -> None:
     command = np.full((LANES, 1), 1.5)
     after = env.step(command).copy()
     going = ~env.task.terminated(before)
-    assert env.reward[going] == pytest.approx(env.task.reward(before, command, after)[going])
+    assert env.reward[going] == pytest.approx(env.task.reward(before, command, after, np.zeros_like(command))[going])
 
 
 def test_a_rollout_that_ended_goes_on_without_torque_or_reward(env: BatchEnv) -> None:

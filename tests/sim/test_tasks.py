@@ -37,19 +37,38 @@ def shaped(squared: float, tolerance: float, speed: float = 0.0) -> float:
 def test_rewards_by_hand(pendulum: RobotSpec) -> None:
     task, limit = swing_up(pendulum, position_tolerance=0.12, effort=0.01), pendulum.action_limit[0]
     seen = pendulum_observation((np.pi, 0.0), (0.0, 0.0), (np.pi / 2, 0.0), (np.pi - 0.12, 1.0))
-    reward = task.reward(seen, np.array([[0.0], [limit], [-limit / 2], [0.0]]), seen)
+    action = np.array([[0.0], [limit], [-limit / 2], [0.0]])
+    reward = task.reward(seen, action, seen, action)
     hanging = shaped(np.pi**2, 0.12) - 0.01
     level = 0.2 / 2 + shaped(np.pi**2 / 4, 0.12) - 0.01 / 4
     near = 0.2 * (1 + np.cos(0.12)) / 2 + shaped(0.12**2, 0.12, 1.0)
     assert reward == pytest.approx([1.0, hanging, level, near], abs=1e-12)
 
 
+def test_changes_and_speed_cost_what_the_task_says(pendulum: RobotSpec) -> None:
+    limit = pendulum.action_limit[0]
+    seen = pendulum_observation((0.0, 3.0), (0.0, 30.0))
+    free, charged = (swing_up(pendulum, effort=0.0, change=cost, speed=cost) for cost in (0.0, 0.001))
+    action = np.array([[limit], [limit]]), seen, np.array([[-limit], [limit]])
+    spent = free.reward(seen, *action) - charged.reward(seen, *action)
+    assert spent == pytest.approx([0.001 * 4 + 0.001 * 9, 0.001 * 400])  # from end to end; and no more than 20 rad/s
+
+
+def test_some_starts_near_upright_are_very_near_and_some_are_thrown() -> None:
+    task = swing_up(load_robot("double_pendulum/acrobot"), thrown=15.0)
+    position, velocity = task.reset(4000, np.random.default_rng(0), 1.0)
+    error = np.abs(task.error(np.concatenate([position, np.zeros((4000, 3))], axis=1))).max(1)
+    assert 0.05 < np.mean((error < 0.05) & (np.abs(velocity).max(1) < 0.2)) < 0.1
+    assert 14.9 < np.abs(velocity).max() <= 15.0
+
+
 def test_height_counts_each_link() -> None:
     task = swing_up(load_robot("double_pendulum/acrobot"), position_tolerance=0.35)
     upper_up = np.array([np.pi, np.pi, 0, 0, 0])  # upper link up, lower link folded down beside it
-    assert task.reward(upper_up, np.zeros(1), upper_up) == pytest.approx(0.2 / 2 + shaped(np.pi**2, 0.35))
+    rest = np.zeros(1)
+    assert task.reward(upper_up, rest, upper_up, rest) == pytest.approx(0.2 / 2 + shaped(np.pi**2, 0.35))
     lower_up = np.array([0, np.pi, 0, 0, 0])  # the other way round: both angles are wrong, the lower link is up
-    assert task.reward(lower_up, np.zeros(1), lower_up) == pytest.approx(0.2 / 2 + shaped(2 * np.pi**2, 0.35))
+    assert task.reward(lower_up, rest, lower_up, rest) == pytest.approx(0.2 / 2 + shaped(2 * np.pi**2, 0.35))
 
 
 @pytest.mark.parametrize("robot", ["simple_pendulum", "double_pendulum/pendubot"])
@@ -57,7 +76,8 @@ def test_a_reward_is_at_most_one_and_at_least_the_effort(robot: str) -> None:
     spec, rng = load_robot(robot), np.random.default_rng(0)
     task = swing_up(spec)
     seen = rng.uniform(-15, 15, (20000, spec.observation_size))
-    reward = task.reward(seen, rng.uniform(-1, 1, (20000, 1)) * spec.action_limit, seen)
+    before, action = rng.uniform(-1, 1, (2, 20000, 1)) * spec.action_limit
+    reward = task.reward(seen, action, seen, before)
     assert reward.shape == (20000,) and reward.max() <= 1 and reward.min() >= -0.01
 
 
