@@ -19,6 +19,7 @@ FAMILIES = {  # name → (module, class)
     "navigation": ("sim.families.navigation", "Navigation"),
     "bandits": ("sim.families.bandits", "Bandits"),
     "tabular": ("sim.families.tabular", "Tabular"),
+    "grid_world": ("sim.families.grid_world", "GridWorld"),
     "cartpole": ("sim.families.cartpole", "Cartpole"),
     "half_cheetah": ("sim.families.half_cheetah", "HalfCheetah"),
     "ant": ("sim.families.ant", "Ant"),
