@@ -8,11 +8,12 @@ could interrupt it. A rollout that was cut stays in its log and is run again, wi
 
 from __future__ import annotations
 
+import fcntl
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class Session:
     """Rollouts and decisions of one file on one robot. Set `loop` before anything is asked that the logs do not hold.
 
     `report(Scored, from_log)` hears of each rollout. Raises ConfigError when the folder holds a session of another file
-    or plan, or one that has ended; RecordingError when a log cannot be read.
+    or plan, one that has ended, or one that another process is in; RecordingError when a log cannot be read.
     """
 
     def __init__(self, folder: Path, bundle: Bundle, digest: str, plan: Plan, clock: Clock) -> None:
@@ -74,6 +75,7 @@ class Session:
         self._clock, self._metadata = clock, {"bundle": digest, "task": bundle.task, "plan": dump(plan)}
         self._rollouts: dict[str, deque[Rollout]] = defaultdict(deque)
         self._decisions: dict[tuple[str, int], dict[str, Any]] = {}
+        self._lock = self._take()
         for recording in self._past():
             self._remember(recording)
         self.recorder = self._open()
@@ -133,10 +135,23 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.recorder.__exit__(kind, *rest)
+        self._lock.close()
 
     def end(self, **details: Any) -> None:
         """Nothing is left to do: the folder is closed to further adaptation."""
         self.recorder.event(END, **details)
+
+    def _take(self) -> IO[bytes]:
+        """The folder for this process alone, until it ends in whatever way."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = (self.folder / "lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            allowed = "a session that no other process is in, or another one with --session FOLDER"
+            raise ConfigError(str(self.folder), "session", "in use", allowed) from error
+        return lock
 
     def _past(self) -> list[Recording]:
         """The logs since the last turn began, in order."""

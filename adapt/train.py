@@ -54,6 +54,8 @@ class Trainer:
         self.family = family_of(config, source)
         self.learner = new_learner(config, self.family, source)
         self._check_rollouts(source)
+        if config.regret and not self.family.knows_regret:
+            raise ConfigError(source, "regret", True, f"false: {self.family.name} does not know it")
         self.learner.to(pick_device(config.device))
         self.learner.keep_in(self.folder / "kept")
         self.ahead: Ahead | None = None

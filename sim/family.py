@@ -54,6 +54,7 @@ class Family(ABC):
     name: str
     interface: Interface
     steps: int  # T
+    knows_regret = False
 
     @classmethod
     def of(cls, settings: dict[str, Any], source: str) -> Family:
@@ -80,13 +81,13 @@ class Family(ABC):
         """Whether rollouts (..., T+1, O) with steps that count (..., T) succeeded, (...,); None: no such notion."""
         return None
 
-    def regret(self, dynamics: Array, observation: NDArray[Any], asked: NDArray[Any]) -> Array | None:
-        """How much each step of rollouts gives away, expected, against whoever knows the task; None: it is not known.
+    def regret(self, dynamics: Array, observation: NDArray[Any], asked: NDArray[Any]) -> Array:
+        """How much each step of rollouts gives away, expected, against whoever knows the task; where it is known.
 
         Of tasks (B, P) with observations (B, K, T+1, O) and commands (B, K, T, A), ≥ 0, (B, K, T). Summed over a
         rollout it is, on average over all that is random, what the best policy of the task gets and this one does not.
         """
-        return None
+        raise NotImplementedError(f"the regret of {self.name} is not known")
 
 
 class RobotFamily(Family):

@@ -35,6 +35,7 @@ class Bandits(Family):
     """
 
     name = "bandits"
+    knows_regret = True
 
     def __init__(self, settings: BanditSettings) -> None:
         self.settings, self.steps = settings, settings.pulls

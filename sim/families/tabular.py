@@ -39,6 +39,7 @@ class Tabular(Family):
     """
 
     name = "tabular"
+    knows_regret = True
 
     def __init__(self, settings: TabularSettings) -> None:
         self.settings, self.steps = settings, settings.episodes * settings.steps

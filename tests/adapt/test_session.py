@@ -153,6 +153,8 @@ def test_a_session_of_something_else_is_refused(bundle: Bundle, tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"plan.rollouts: got 2; allowed: 9 as this session began; or another"):
         session()
     with session(plan=Plan(rollouts=9)) as last:
+        with pytest.raises(ConfigError, match="session: got 'in use'; allowed: a session that no other process is in"):
+            session(plan=Plan(rollouts=9))
         last.end(status=0)
     with pytest.raises(ConfigError, match="session: got 'ended'"):
         session(plan=Plan(rollouts=9))

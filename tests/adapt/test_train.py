@@ -94,9 +94,8 @@ def test_regret_takes_the_place_of_reward_in_what_training_maximises(tmp_path: P
 
 
 def test_regret_is_asked_of_families_that_know_it(tmp_path: Path) -> None:
-    trainer = Trainer(config(regret=True), tmp_path / "run")
     with pytest.raises(ConfigError, match="regret: got True; allowed: false: simple_pendulum does not know it"):
-        trainer.run()
+        Trainer(config(regret=True), tmp_path / "run")
 
 
 def test_with_overlap_a_trial_is_simulated_with_the_weights_from_before_the_last_update(tmp_path: Path) -> None:
