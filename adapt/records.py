@@ -60,7 +60,7 @@ class Records:
 
     def read(self, numbers: Int64) -> Table:
         """The records with these numbers, a copy."""
-        return self._rows[self._slots(numbers)]
+        return self._rows.take(self._slots(numbers))  # an index in brackets takes seven times as long
 
     def forget(self, before: int) -> None:
         """Records with lesser numbers are not needed; marks may still need them for a while."""
