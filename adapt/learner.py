@@ -38,6 +38,7 @@ META_LEARNERS = {  # name → (module, class)
     "fine_tune": ("adapt.fine_tune", "FineTune"),
     "scratch": ("adapt.scratch", "Scratch"),
     "reinforce": ("adapt.reinforce", "Reinforce"),
+    "dqn": ("adapt.dqn", "DQN"),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from adapt.actor_critic import ActorCritic
+from adapt.dqn import DQN
 from adapt.episodes import Episodes
 from adapt.learner import META_LEARNERS, MetaLearner, make_learner
 from adapt.rollout import rollout
@@ -46,6 +47,8 @@ def learner_of(name: str, envs: VectorEnv) -> MetaLearner:
 
 
 def episodes_of(learner: MetaLearner, envs: VectorEnv) -> Episodes:
+    if isinstance(learner, DQN):
+        learner.exploration.fill_(0.5)  # as in the midst of training
     known = torch.tensor(envs.dynamics, dtype=torch.float32)
     return rollout(envs, learner, learner.fast0(LANES, known), ROLLOUTS, (7,), anywhere=0.5)
 
@@ -112,6 +115,11 @@ class TestContract:
         episodes = episodes_of(learner, envs)
         with torch.no_grad():
             mean, _ = learner.unroll(episodes, episodes.fast[:, 0])
+        if "explored" in episodes.extra:  # greedy but for some actions, which are drawn evenly
+            greedy = episodes.valid[..., None] & (episodes.extra["explored"] == 0)
+            assert torch.equal(episodes.extra["action"][greedy], mean[greedy])
+            assert 0 < greedy.sum() < episodes.valid.sum()
+            return
         std = (episodes.extra["action"] - mean) / episodes.noise
         acted = episodes.valid
         expected = episodes.extra["std"] if "std" in episodes.extra else std[acted].mean().expand_as(std)

@@ -104,8 +104,12 @@ def test_both_do_the_same_over_whole_trials(exported: Exported, pendulum: RobotS
     assert found.long.steps == (LONG if exported.bundle.learner in WHOLE else SHORT) and LONG == 2000
     assert found.batches == (1, 3) == (1, BATCH)
     changes = exported.learner.in_graph and exported.bundle.learner != "reinforce"
+    greedy = exported.bundle.learner.startswith("dqn")
     for difference in (found.trial, found.long):
-        assert 0 < difference.command <= TOLERANCE  # two libraries never agree to the last bit: 0 means not compared
+        if greedy:
+            assert difference.command == 0  # the same level at every step, or one that is far away
+        else:
+            assert 0 < difference.command <= TOLERANCE  # two libraries never agree to the last bit: 0: not compared
         # What the graph does not change is the same to the last bit.
         assert (difference.fast <= TOLERANCE) if changes else (difference.fast == 0)
 
