@@ -40,6 +40,8 @@ class Interface:
     nominal: tuple[float, ...] = ()  # (P,)
     positions: tuple[int, ...] = ()  # entries of the observation that are positions of all joints, rad; or none
     linear: Linear | None = None  # of a robot with a pose to hold
+    previous_reward: int | None = None  # entry of the observation: what the last step paid; or it is not seen
+    rollout_start: int | None = None  # entry: 1 as a rollout, or an episode of it, begins
 
     @property
     def actions(self) -> int:
@@ -52,6 +54,7 @@ class Interface:
         slices = spec.channel_slices()
         units = [channel.unit for channel in spec.observed]
         whole = [c.name for c in spec.channels if c.source == "joint_position" and not c.joints]
+        entry = {channel.source: slices[channel.name].start for channel in spec.channels}
         return Interface(
             observation=sum(part.stop - part.start for part in slices.values()),
             limit=tuple(map(float, spec.action_limit)),
@@ -60,4 +63,6 @@ class Interface:
             nominal=tuple(map(float, nominal)),
             positions=tuple(range(len(units))[slices[whole[0]]]) if whole else (),
             linear=linear,
+            previous_reward=entry.get("previous_reward"),
+            rollout_start=entry.get("rollout_start"),
         )

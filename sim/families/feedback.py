@@ -20,7 +20,8 @@ ENTRIES = 2  # previous reward, rollout start
 
 def feedback_interface(interface: Interface) -> Interface:
     """The interface of a family whose blocks are wrapped by `feedback_block`."""
-    return replace(interface, observation=interface.observation + ENTRIES)
+    size = interface.observation
+    return replace(interface, observation=size + ENTRIES, previous_reward=size, rollout_start=size + 1)
 
 
 def feedback_block(block: Block, episode: int | None = None) -> Block:
