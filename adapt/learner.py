@@ -23,6 +23,7 @@ META_LEARNERS = {  # name → (module, class)
     "ntm": ("adapt.ntm", "NTM"),
     "mann": ("adapt.mann", "MANN"),
     "meta_networks": ("adapt.meta_networks", "MetaNetworks"),
+    "varibad": ("adapt.varibad", "VariBAD"),
     "transformer": ("adapt.transformer", "TransformerPolicy"),
     "linear_transformer": ("adapt.linear_transformer", "LinearTransformerPolicy"),
     "ppo": ("adapt.nominal", "Nominal"),
