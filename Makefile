@@ -19,7 +19,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check train evaluate export adapt run twin report bench reproduce double-pendulum \
+.PHONY: help setup demo test check train evaluate export adapt run twin report bench reproduce compare double-pendulum \
 	double-pendulum-train clean
 
 help: ## show this text
@@ -90,6 +90,9 @@ bench: $(DONE) ## speed beside Stable-Baselines3, Gymnasium and bare Bullet
 
 reproduce: $(DONE) ## published results beside their references; ARGS="--list", "bandits --seeds 3", "--page"
 	$(BIN)/python -m benchmarks.reproduce $(ARGS)
+
+compare: $(DONE) ## all meta-learners beside each other; writes docs/meta-learners.md; ARGS="rl2 maml --seeds 1", "--measured"
+	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 double-pendulum: $(DONE) ## the double pendulum's files in zoo/ by the published benchmarks
 	$(BIN)/python -m benchmarks.double_pendulum page $(ARGS)

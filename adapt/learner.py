@@ -90,14 +90,19 @@ class MetaLearner(nn.Module, ABC):
         return torch.where(self.kept, fast, self.fast0(len(fast)))
 
 
+def class_of(name: str) -> type[MetaLearner]:
+    """Of a learner in the table."""
+    module, attribute = META_LEARNERS[name]
+    cls: type[MetaLearner] = getattr(import_module(module), attribute)
+    return cls
+
+
 def make_learner(name: str, interface: Interface, source: str, settings: dict[str, Any]) -> MetaLearner:
     """A learner for what it sees and gives, with `settings` of its own. Raises ConfigError naming `source`, key."""
     if name not in META_LEARNERS:
         raise ConfigError(source, "learner.name", name, f"one of {', '.join(META_LEARNERS)}")
-    module, attribute = META_LEARNERS[name]
-    cls = getattr(import_module(module), attribute)
+    cls = class_of(name)
     if not (cls.discrete if interface.discrete else cls.continuous):
         kind = "discrete" if interface.discrete else "continuous"
         raise ConfigError(source, "learner.name", name, f"a learner that gives {kind} actions")
-    learner: MetaLearner = cls(interface, build(cls.Settings, settings, source, "learner"))
-    return learner
+    return cls(interface, build(cls.Settings, settings, source, "learner"))

@@ -8,13 +8,12 @@ cannot adapt, and an oracle that is told the task lies what adapting can gain.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from adapt.evaluate import Score, gap_closed
-from adapt.learner import META_LEARNERS
+from adapt.learner import META_LEARNERS, class_of
 from adapt.rollout import begin_trial, progress
 from adapt.run_folder import Run, read_config
 from adapt.train import one_thread
@@ -33,11 +32,10 @@ SEED = 33_000
 
 def rows(session: Session) -> Iterator[Row]:
     """Every learner on every task, the baseline and the oracle first."""
-    learners = QUICK_LEARNERS if session.quick else list(META_LEARNERS)
-    order = [BASELINE, ORACLE, *(name for name in learners if name not in (BASELINE, ORACLE))]
+    learners = QUICK_LEARNERS if session.quick else in_order()
     for task, variant in list(LOCOMOTION.items())[: 1 if session.quick else None]:
         scores: dict[str, Score] = {}
-        for name in order:
+        for name in learners:
             chosen = of_learner(variant, name)
             if session.quick:
                 chosen = chosen.on(LOCOMOTION_QUICK)
@@ -47,10 +45,15 @@ def rows(session: Session) -> Iterator[Row]:
             yield _row(f"{task}: {name}", trained, each, _gap(name, scores))
 
 
+def in_order() -> list[str]:
+    """All learners that can drive motors, the baseline and the oracle first."""
+    able = [name for name in META_LEARNERS if class_of(name).continuous]
+    return [BASELINE, ORACLE, *(name for name in able if name not in (BASELINE, ORACLE))]
+
+
 def of_learner(variant: Variant, name: str) -> Variant:
     """The training of a learner: rollouts of a trial for a memory, copies of a robot for gradient steps."""
-    module, attribute = META_LEARNERS[name]
-    learner = getattr(import_module(module), attribute)
+    learner = class_of(name)
     in_graph = learner.in_graph
     overrides: dict[str, Any] = {
         "learner.name": name,
@@ -63,15 +66,15 @@ def of_learner(variant: Variant, name: str) -> Variant:
     return Variant(f"{variant.name}-{name}", variant.config, {**variant.overrides, **overrides})
 
 
-def score(session: Session, run: Run) -> Score:
-    """Return and success (robots, 4) after 0 to 3 adaptations, on tasks of the training's distribution."""
+def score(session: Session, run: Run, rounds: int = ROUNDS) -> Score:
+    """Return and success (robots, rounds + 1) after 0 to `rounds` adaptations, on tasks like those of the training."""
     robots, config = session.robots or (QUICK_ROBOTS if session.quick else ROBOTS), run.config
     at_once, found = min(robots, AT_ONCE), []
     groups = 2 if config.workers else 1
     with one_thread(), VectorEnv(run.family, at_once * config.copies, config.workers, groups) as envs:
         for index in range(robots // at_once):
             fast = begin_trial(envs, run.learner, config.copies, np.random.default_rng((SEED, index)))
-            result = progress(envs, run.learner, fast, ROUNDS, 1, (SEED, 1, index))
+            result = progress(envs, run.learner, fast, rounds, 1, (SEED, 1, index))
             success = None if result[1] is None else result[1].astype(np.float64)
             found.append(Score(result[0].cpu().double().numpy(), success))
     return joined(found)

@@ -1,0 +1,64 @@
+"""Which meta-learner to pick: all of them on a pendubot and on half-cheetahs, with one budget of environment steps.
+
+Trainings are those of `make reproduce`, below --out: an interrupted one goes on, a finished one is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.compare.page import page
+from benchmarks.compare.robot import demands
+from benchmarks.compare.scores import TASKS, add_result, measure, read_results
+from benchmarks.reproduce.locomotion import in_order
+from benchmarks.reproduce.session import Session
+from hardware_io.config import ConfigError, write_atomically
+
+PAGE = Path(__file__).parents[2] / "docs" / "meta-learners.md"
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser("python -m benchmarks.compare", description=__doc__)
+    result.add_argument("learners", nargs="*", metavar="LEARNER", help="(all that give continuous actions)")
+    result.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help="(both)")
+    result.add_argument("--seeds", type=int, default=3, help="trainings of each kind (%(default)s)")
+    result.add_argument("--steps", type=int, help="of every training, in place of the budget")
+    result.add_argument("--robots", type=int, help="that a training is measured on")
+    result.add_argument("--out", type=Path, default=Path("runs/reproduce"), metavar="FOLDER", help="(%(default)s)")
+    result.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="(docs/meta-learners.md)")
+    result.add_argument("--measured", action="store_true", help="write the page from what was measured before")
+    return result
+
+
+def main(argv: list[str]) -> int:
+    """Returns 0 when the page is written, 2 for input that cannot be, and 130 when it was interrupted."""
+    arguments = parser()
+    options = arguments.parse_args(argv)
+    learners, file = options.learners or in_order(), options.out / "compare.json"
+    for name in learners:
+        if name not in in_order():
+            arguments.error(f"LEARNER: got {name!r}; allowed: {', '.join(in_order())}")
+    if options.seeds < 1:
+        arguments.error(f"--seeds: got {options.seeds}; allowed: at least 1")
+    session = Session(options.out, False, options.seeds, options.steps, options.robots)
+    try:
+        if not options.measured:
+            for result in measure(session, options.tasks, learners):
+                add_result(file, result)
+        results = read_results(file)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    text = page(results, demands(calls=300, turns=5), options.page.parent / "images")
+    write_atomically(options.page, text)
+    print(f"{options.page}: {len(results)} trainings")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

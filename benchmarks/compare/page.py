@@ -1,0 +1,129 @@
+"""The page `docs/meta-learners.md` and its plots, from what was measured and a guide written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from adapt.evaluate import Score, gap_closed
+from benchmarks.compare.robot import Demand
+from benchmarks.compare.scores import AFTER, TASKS, Result, curve, headline, of_task
+from benchmarks.reproduce.locomotion import BASELINE, ORACLE, SEED
+from benchmarks.reproduce.result import Estimate
+from benchmarks.reproduce.table import duration, number
+
+GUIDE = Path(__file__).with_name("guide.md")
+PANEL = 6  # learners in one panel of a plot, beside baseline and oracle
+INTRODUCTION = """# Meta-learners, and which one to pick
+
+`make compare` trains what is missing, measures and writes this page. All learners of a task have the same budget of
+environment steps, the same robots in tests, and settings as they come (`benchmarks/reproduce/variants.py`). Intervals
+are of 95 %: over trainings where there are several seeds, over robots where there is one. *Gap closed* is the share of
+what lies between one policy for all robots (`domain_randomised`) and one that is told the truth (`oracle`)."""
+
+
+def page(results: list[Result], demands: dict[str, Demand], images: Path) -> str:
+    """Markdown; plots go to the folder `images`, which lies beside the page."""
+    lines = [INTRODUCTION, "", GUIDE.read_text(encoding="utf-8").rstrip()]
+    for task in TASKS:
+        found = of_task(results, task)
+        if found:
+            file = images / f"compare-{task.replace(' ', '-')}.png"
+            plot(found, file)
+            lines += ["", f"## {task}", "", f"![{task}: against adaptations]({images.name}/{file.name})", ""]
+            lines += table(found)
+    return "\n".join([*lines, "", *on_the_robot(demands)]) + "\n"
+
+
+def table(found: dict[str, list[Result]]) -> list[str]:
+    """One task: learner → its seeds."""
+    of_success = headline(next(iter(found.values()))) == "success"
+    what = "success %" if of_success else "return"
+    columns = " | ".join(f"after {k}" for k in AFTER)
+    lines = [
+        f"| learner | {what} {columns} | gap closed after {AFTER[-1]} | seeds | steps | training | an adaptation |",
+        "|---|" + "---|" * (len(AFTER) + 5),
+    ]
+    for name, seeds in found.items():
+        cells = [cell(one, of_success) for one in curve(seeds, headline(seeds))]
+        first, seconds = seeds[0], float(np.mean([one.seconds for one in seeds]))
+        rollouts = f"{first.rollouts} rollout" + ("s" if first.rollouts > 1 else "")
+        ends = [gap(name, found), str(len(seeds)), f"{first.steps:,}", duration(seconds), rollouts]
+        lines.append(f"| {name} | " + " | ".join(cells + ends) + " |")
+    return lines
+
+
+def cell(one: Estimate, share: bool) -> str:
+    """A figure with its interval; shares as percentages."""
+    factor = 100 if share else 1
+    half = "" if np.isinf(one.half) else f" ± {number(one.half * factor, one.mean * factor)}"
+    return number(one.mean * factor) + half
+
+
+def gap(name: str, found: dict[str, list[Result]]) -> str:
+    """With its interval over robots; nothing for the two between which it lies, or without them."""
+    if name in (BASELINE, ORACLE) or BASELINE not in found or ORACLE not in found:
+        return ""
+    own, low, high = (joined(found[one]) for one in (name, BASELINE, ORACLE))
+    if not len(own.returns) == len(low.returns) == len(high.returns):
+        return ""  # of other seeds: robots would not be the same
+    mean, below, above = gap_closed(own, low, high, len(AFTER) - 1, np.random.default_rng(SEED))
+    return f"{mean:.0%} [{below:.0%}, {above:.0%}]"
+
+
+def joined(seeds: list[Result]) -> Score:
+    """All robots of all seeds."""
+    success = [one.success for one in seeds if one.success is not None]
+    return Score(np.concatenate([one.returns for one in seeds]), np.concatenate(success) if success else None)
+
+
+def plot(found: dict[str, list[Result]], file: Path) -> None:
+    """Panels of a few learners each, the baseline and the oracle in all of them."""
+    from matplotlib.figure import Figure
+
+    frame = [name for name in (BASELINE, ORACLE) if name in found]
+    others = [name for name in found if name not in frame]
+    groups = [others[start : start + PANEL] for start in range(0, len(others), PANEL)] or [[]]
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    measure = headline(next(iter(found.values())))
+    for axis, group in zip(axes.flat, groups, strict=False):
+        for name in [*frame, *group]:
+            values = curve(found[name], measure)
+            mean, half = np.array([(one.mean, one.half if np.isfinite(one.half) else 0.0) for one in values]).T
+            grey = {BASELINE: "0.6", ORACLE: "0.2"}.get(name)
+            (line,) = axis.plot(AFTER, mean, marker="o", markersize=3, label=name, color=grey)
+            if grey is None:
+                axis.fill_between(AFTER, mean - half, mean + half, color=line.get_color(), alpha=0.12)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    for axis in axes.flat[len(groups) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("adaptations before")
+    for row in axes:
+        row[0].set_ylabel("success" if measure == "success" else "return")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+
+
+def on_the_robot(demands: dict[str, Demand]) -> list[str]:
+    """What each learner asks of the robot's computer."""
+    fastest = min(one.tick for one in demands.values())
+    lines = [
+        "## On the robot",
+        "",
+        "Default sizes on the pendubot, batch 1, one thread. A tick is one inference with its checks. Times are those",
+        "of one machine; the ratio to the fastest learner says more.",
+        "",
+        "| learner | tick | ratio | fast state | carried on | graph | adaptation needs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, one in sorted(demands.items(), key=lambda item: item[1].tick):
+        needs = "torch beside the loop" if one.beside else "the graph only"
+        cells = [name, f"{one.tick:.0f} µs", f"{one.tick / fastest:.1f}", f"{one.fast:,}", f"{one.kept:,}"]
+        lines.append("| " + " | ".join([*cells, f"{one.file / 1024:.0f} kB", needs]) + " |")
+    return lines

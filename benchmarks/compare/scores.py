@@ -1,0 +1,88 @@
+"""What each learner comes to with one budget, after 0 to 5 adaptations: trainings of `make reproduce`, scored longer.
+
+`S` seeds, `R` robots of each, `K` numbers of adaptations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adapt.learner import META_LEARNERS
+from benchmarks.reproduce.locomotion import BASELINE, ORACLE, of_learner, score
+from benchmarks.reproduce.result import Estimate, estimate
+from benchmarks.reproduce.session import Session, train
+from benchmarks.reproduce.variants import LOCOMOTION
+from hardware_io.config import ConfigError, write_atomically
+
+TASKS = ("pendubot swing-up", "half-cheetah velocity")
+AFTER = (0, 1, 2, 3, 5)  # adaptations
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training of one learner on one task."""
+
+    task: str
+    learner: str
+    seed: int
+    returns: list[list[float]]  # (R, K)
+    success: list[list[float]] | None  # (R, K)
+    steps: int  # of the environment
+    seconds: float  # of the training
+    rollouts: int  # that an adaptation takes
+
+    def against(self, other: Result) -> bool:
+        """Whether this one takes the place of the other."""
+        return (self.task, self.learner, self.seed) == (other.task, other.learner, other.seed)
+
+
+def measure(session: Session, tasks: tuple[str, ...], learners: list[str]) -> Iterator[Result]:
+    """Trainings are made once, and found in the session's folder after that."""
+    for task in tasks:
+        for name in learners:
+            for seed in range(session.seeds):
+                trained = train(session, of_learner(LOCOMOTION[task], name), seed)
+                found = score(session, trained.run, max(AFTER))
+                returns = found.returns[:, AFTER].tolist()
+                success = None if found.success is None else found.success[:, AFTER].tolist()
+                rollouts = trained.run.config.copies
+                yield Result(task, name, seed, returns, success, trained.steps, trained.seconds, rollouts)
+
+
+def read_results(file: Path) -> list[Result]:
+    """What earlier calls left, nothing where there is none. Raises ConfigError for a file that is none of ours."""
+    if not file.exists():
+        return []
+    try:
+        return [Result(**row) for row in json.loads(file.read_text(encoding="utf-8"))["results"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(str(file), "results", str(error), "a file that `make compare` wrote") from error
+
+
+def add_result(file: Path, result: Result) -> None:
+    """Into the file, in place of an earlier one of the same training."""
+    results = [one for one in read_results(file) if not result.against(one)] + [result]
+    write_atomically(file, json.dumps({"results": [asdict(one) for one in results]}, indent=1) + "\n")
+
+
+def of_task(results: list[Result], task: str) -> dict[str, list[Result]]:
+    """Learner → its seeds, in the order of the table of learners; the baseline and the oracle come last."""
+    order = [name for name in META_LEARNERS if name not in (BASELINE, ORACLE)] + [BASELINE, ORACLE]
+    found = {name: [one for one in results if (one.task, one.learner) == (task, name)] for name in order}
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def curve(results: list[Result], measure: str) -> list[Estimate]:
+    """Of `returns` or `success`, with interval, after each number of adaptations."""
+    seeds = [np.array(getattr(one, measure), np.float64) for one in results]
+    return [estimate([values[:, k] for values in seeds]) for k in range(len(AFTER))]
+
+
+def headline(results: list[Result]) -> str:
+    """What tells learners apart on a task: success where it has such a notion, return elsewhere."""
+    return "returns" if results[0].success is None else "success"

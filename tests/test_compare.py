@@ -1,0 +1,76 @@
+"""The comparison of all learners: what is measured of them, and what the page makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.compare import __main__ as program
+from benchmarks.compare.page import page
+from benchmarks.compare.robot import Demand, demands
+from benchmarks.compare.scores import AFTER, Result, add_result, curve, measure, read_results
+from benchmarks.reproduce.session import Session
+from benchmarks.reproduce.variants import LOCOMOTION, LOCOMOTION_QUICK
+from hardware_io.config import ConfigError
+
+TASK = "pendubot swing-up"
+
+
+def result(learner: str, seed: int, success: float, task: str = TASK) -> Result:
+    """Two robots, one of which is as good as said from the beginning and the other learns."""
+    rows = [[success] * len(AFTER), list(np.linspace(0, success, len(AFTER)))]
+    return Result(task, learner, seed, rows, rows, 400_000, 90.0, 1)
+
+
+def test_the_page_holds_what_was_measured(tmp_path: Path) -> None:
+    results = [result(*one) for one in (("domain_randomised", 0, 0.2), ("oracle", 0, 1.0), ("rl2", 0, 0.6))]
+    asked = {"rl2": Demand(20.0, 66, 64, 40_000, False), "maml": Demand(10.0, 3000, 3000, 20_000, True)}
+    text = page(results, asked, tmp_path / "images")
+    (row,) = (line for line in text.splitlines() if line.startswith("| rl2 |") and "rollout" in line)
+    assert row.count(" ± ") == len(AFTER) and row.startswith("| rl2 | 30.00 ± ")
+    assert row.endswith("| 60.00 ± 0.00 | 50% [50%, 50%] | 1 | 400,000 | 2 min | 1 rollout |")
+    assert "| 20 µs | 2.0 | 66 | 64 | 39 kB | the graph only |" in text and "torch beside the loop" in text
+    assert (tmp_path / "images" / "compare-pendubot-swing-up.png").stat().st_size > 5000
+    assert "images/compare-pendubot-swing-up.png" in text and "half-cheetah velocity" not in text
+
+
+def test_several_seeds_are_as_sure_as_their_means() -> None:
+    seeds = [result("rl2", seed, success) for seed, success in enumerate((0.4, 0.5, 0.6))]
+    last = curve(seeds, "success")[-1]
+    assert last.mean == pytest.approx(0.5) and last.seeds == 3 and last.half == pytest.approx(4.303 * 0.1 / 3**0.5)
+
+
+def test_a_training_that_was_measured_again_takes_its_own_place(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "compare.json"
+    for one in (result("rl2", 0, 0.1), result("rl2", 1, 0.2), result("rl2", 0, 0.3)):
+        add_result(file, one)
+    assert read_results(file) == [result("rl2", 1, 0.2), result("rl2", 0, 0.3)]
+    file.write_text('{"results": [{"task": 1}]}')
+    with pytest.raises(ConfigError, match=r"results: got .*allowed: a file that `make compare` wrote"):
+        read_results(file)
+
+
+def test_a_training_is_made_and_scored_after_each_number_of_adaptations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = LOCOMOTION[TASK].on({key: LOCOMOTION_QUICK[key] for key in ("steps", "lanes", "workers")})
+    monkeypatch.setitem(LOCOMOTION, TASK, short.on({"task.settings.duration": 0.5, "task.settings.hold": 0.1}))
+    (found,) = measure(Session(tmp_path, robots=8), (TASK,), ["rl2"])
+    returns, success = np.array(found.returns), np.array(found.success)
+    assert returns.shape == success.shape == (8, len(AFTER)) and np.ptp(returns) > 0
+    assert found.steps >= 480 and found.rollouts == 1
+
+
+def test_demands_follow_from_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.compare.robot.META_LEARNERS", ["rl2", "maml"])
+    found = demands(calls=3, turns=1)
+    assert not found["rl2"].beside and found["maml"].beside
+    assert found["rl2"].kept == 64 < found["rl2"].fast < found["maml"].fast and found["maml"].tick > 0
+
+
+def test_unknown_learners_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["rl3"])
+    assert "LEARNER: got 'rl3'; allowed: domain_randomised, oracle" in capsys.readouterr().err
