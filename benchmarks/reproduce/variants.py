@@ -89,11 +89,12 @@ NAVIGATION_QUICK = {"steps": 16_000, "lanes": 100, "learner.settings.hidden": [3
 SINUSOID = {5: 30_000, 10: 30_000}
 SINUSOID_QUICK = {10: 250}
 
-# task → its file; every learner is trained with the same number of environment steps
+# task → its file; on a task every learner has the same number of environment steps
 BUDGET = {"steps": 400_000, "lanes": 16, "workers": 1}
+SWING_UP = {"steps": 1_500_000, "lanes": 64, "workers": 1}  # a pendubot costs a tenth of a half-cheetah
 LOCOMOTION = {
     "half-cheetah velocity": Variant("half-cheetah-velocity", "half_cheetah_velocity.yaml", BUDGET),
-    "pendubot swing-up": Variant("pendubot-swing-up", "pendubot_swing_up.yaml", BUDGET),
+    "pendubot swing-up": Variant("pendubot-swing-up", "pendubot_swing_up.yaml", SWING_UP),
     "half-cheetah direction": Variant("half-cheetah-direction", "half_cheetah_direction.yaml", BUDGET),
     "ant direction": Variant("ant-direction", "ant_direction.yaml", {**BUDGET, "steps": 160_000}),
 }
