@@ -26,7 +26,8 @@ import numpy as np
 from adapt.identify import identify
 from adapt.predict import errors
 from adapt.robot_model import RobotModel
-from adapt.windows import Batch, Window, windows
+from adapt.windows import Batch, Window, windows_of
+from benchmarks.overlay import Overlay, typical
 from hardware_io.config import ConfigError, write_atomically
 from hardware_io.motion_log import MotionLog, read_logs
 from hardware_io.state import Array
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", metavar="N", type=int, default=None, help="only so many excitation runs (all)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(argv)
-    result = measure(Path(options.logs or "."), options.runs)
+    result, _ = measure(Path(options.logs or "."), options.runs)
     print(f"{'group':<20} {'windows':>8} {MODEL:>10}" + "".join(f"{name:>12} {'worst':>6}" for name in COLUMNS))
     for group, row in result["groups"].items():
         print(f"{group:<20} {row['windows']:>8} {row['reference']:>10.4f}" + _cells(row))
@@ -53,16 +54,19 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def measure(root: Path, runs: int | None = None) -> dict[str, Any]:
-    """Figures by group, each one ratio a run. Raises ConfigError for a folder without logs."""
+def measure(root: Path, runs: int | None = None) -> tuple[dict[str, Any], list[Overlay]]:
+    """Figures by group, each one ratio a run, and a window of each group. Raises ConfigError without enough logs."""
     folder, scorer = root / "double_pendulum", reference(root)
     model = RobotModel(load_robot(ROBOT))
     groups: dict[str, list[Rollout]] = {}
     for path in sorted(folder.rglob("*.csv.gz")):
         group = str(path.parent.relative_to(folder))
         groups.setdefault(group, []).append(Rollout.of(list(read_logs([path], model.spec).logs), scorer))
-    if EXCITATION not in groups:
-        raise ConfigError(str(folder), EXCITATION, sorted(groups), "a folder of logs")
+    for group in (EXCITATION, *groups):
+        least, found = 3 if group == EXCITATION else 2, len(groups.get(group, ()))
+        if found < least:
+            allowed = f"at least {least} logs: what is fitted is not scored"
+            raise ConfigError(str(folder), group, f"{found} *.csv.gz", allowed)
     rows: dict[str, dict[str, Any]] = {
         group: {
             "windows": sum(len(r.batch.windows) for r in rollouts),
@@ -71,6 +75,7 @@ def measure(root: Path, runs: int | None = None) -> dict[str, Any]:
         }
         for group, rollouts in groups.items()
     }
+    overlays = []
     for first in groups[EXCITATION][:runs]:
         base = identify(model, first.logs)[0]
         for group, rollouts in groups.items():
@@ -78,9 +83,12 @@ def measure(root: Path, runs: int | None = None) -> dict[str, Any]:
             added = identify(model, rest[0].logs, earlier=base)[0]
             rows[group]["excitation"].append(_ratio(model, base.values, rest))
             rows[group]["one more"].append(_ratio(model, added.values, rest[1:]))
+            if first is groups[EXCITATION][0]:
+                by = {"as shipped": model.mean, "calibrated": base.values, "and one rollout": added.values}
+                overlays.append(typical(model, group, [w for r in rest[1:] for w in r.batch.windows], by))
             print(group, *(f"{c} {rows[group][c][-1]:.2f}" for c in COLUMNS), file=sys.stderr, flush=True)
-    mean = {c: [_geometric(found) for found in zip(*(row[c] for row in rows.values()), strict=True)] for c in COLUMNS}
-    return {"groups": rows, "mean": mean}
+    mean = {c: [geometric(found) for found in zip(*(row[c] for row in rows.values()), strict=True)] for c in COLUMNS}
+    return {"groups": rows, "mean": mean}, overlays
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Rollout:
 
     @staticmethod
     def of(logs: list[MotionLog], scorer: ModuleType) -> Rollout:
-        batch = Batch([window for log in logs for window in windows(log)])
+        batch = Batch(windows_of(logs))
         return Rollout(logs, batch, lab_errors(scorer, batch.windows))
 
 
@@ -119,12 +127,13 @@ def _ratio(model: RobotModel, values: Array, rollouts: Sequence[Rollout]) -> flo
     return float(np.median(ours) / np.median(np.concatenate([r.lab for r in rollouts])))
 
 
-def _geometric(ratios: Sequence[float]) -> float:
+def geometric(ratios: Sequence[float]) -> float:
+    """Their geometric mean."""
     return float(np.exp(np.mean(np.log(ratios))))
 
 
 def _cells(row: dict[str, Any]) -> str:
-    return "".join(f"{_geometric(row[c]):>12.2f} {max(row[c]):>6.2f}" for c in COLUMNS)
+    return "".join(f"{geometric(row[c]):>12.2f} {max(row[c]):>6.2f}" for c in COLUMNS)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.double_pendulum import real
 from benchmarks.double_pendulum.graph import GraphController
 from benchmarks.double_pendulum.knockdown import score_global
 from benchmarks.double_pendulum.page import PAGE, markdown
 from benchmarks.double_pendulum.performance import score_performance
 from benchmarks.double_pendulum.plant import ROBOTS
 from benchmarks.double_pendulum.references import REFERENCES, reference
+from benchmarks.double_pendulum.report import REPORT, write_report
 from benchmarks.double_pendulum.robustness import CATEGORIES, score_category
 from benchmarks.double_pendulum.simulate import Controller
 from hardware_io.bundle import BundleError, read_bundle
@@ -44,8 +47,15 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--robot", choices=ROBOTS, help="which one; a file knows its own")
     score.add_argument("--categories", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help="(all)")
     score.add_argument("--json", action="store_true", help="print a document for machines instead")
-    page = commands.add_parser("page", help=f"score the files in zoo/ and write {PAGE.name}")
+    page = commands.add_parser("page", help=f"score the files in zoo/ and write {PAGE.name} and a report")
     page.add_argument("files", metavar="FILE.onnx", nargs="*", default=SHIPPED, help="(those in zoo/)")
+    page.add_argument(
+        "--logs",
+        metavar="FOLDER",
+        default=os.environ.get("ACCLIMATE_REAL_LOGS", ""),
+        help="real logs, as benchmarks.real_logs takes them; some minutes more (ACCLIMATE_REAL_LOGS, else none)",
+    )
+    page.add_argument("--report", metavar="FILE.html", type=Path, default=REPORT, help=f"({REPORT})")
     limit = commands.add_parser(
         "ceiling", help=f"what is possible at all, into {CEILING.name}; takes a quarter of an hour"
     )
@@ -62,7 +72,7 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         if options.command == "page":
-            write_page(options.files)
+            write_page(options.files, options.logs, options.report)
             return 0
         controller, acting = load(options.controller, options.robot)
         results = score_all(controller, acting, options.categories)
@@ -77,16 +87,24 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def write_page(files: list[str]) -> None:
-    """Score every file and write the page. Raises BundleError, ConfigError, NonFinite."""
-    scores = {}
+def write_page(files: list[str], logs: str, report: Path) -> None:
+    """Score every file, measure on real logs where there are any, and write page and report.
+
+    Raises BundleError, ConfigError, NonFinite.
+    """
+    found = real.measured(logs)
+    scores, controllers, published, ceilings = {}, {}, read_yaml(PUBLISHED), known_ceilings()
     for file in files:
-        controller, acting = load(file, None)
-        results = score_all(controller, acting, list(PARTS))
-        show(file, ROBOTS[acting], results)
-        scores[ROBOTS[acting]] = Path(file).name, results
-    write_atomically(PAGE, markdown(scores, read_yaml(PUBLISHED), known_ceilings()))
-    print(PAGE)
+        controller = GraphController(read_bundle(file))
+        robot = ROBOTS[controller.acting]
+        results = score_all(controller, controller.acting, list(PARTS))
+        show(file, robot, results)
+        scores[robot], controllers[robot] = (Path(file).name, results), controller
+    write_atomically(PAGE, markdown(scores, published, ceilings) + "\n" + real.markdown(found.figures))
+    write_report(report, scores, controllers, published, ceilings, found)
+    if found.skipped:
+        print(found.skipped)
+    print(f"{PAGE}\n{report}")
 
 
 def load(name: str, robot: str | None) -> tuple[Controller, int]:

@@ -61,8 +61,12 @@ def score(costs: Costs) -> float:
     """1 minus the mean of tanh(π · cost / norm); 0 for a run that does not end upright."""
     if costs.swing_up_time >= clock(DURATION)[-1]:
         return 0.0
-    shares = [np.tanh(np.pi * value / norm) for value, norm in zip(astuple(costs), astuple(NORMS), strict=True)]
-    return float(1 - np.mean(shares))
+    return float(1 - np.mean(shares(costs)))
+
+
+def shares(costs: Costs) -> list[float]:
+    """What each cost takes of a fifth of the score: tanh(π · cost / norm)."""
+    return [float(np.tanh(np.pi * value / norm)) for value, norm in zip(astuple(costs), astuple(NORMS), strict=True)]
 
 
 def score_performance(controller: Controller, acting: int) -> dict[str, Any]:
