@@ -38,14 +38,15 @@ def collect(config: TrainConfig, envs: VectorEnv, learner: MetaLearner, iteratio
     """One trial of all lanes. Every draw follows from the seed and the iteration. Raises TaskError."""
     begun, seed = time.perf_counter(), (config.seed, TRAINING, iteration)
     rng = np.random.default_rng((config.seed, DYNAMICS, iteration))
-    fast = begin_trial(envs, learner, config.copies, rng, randomised=learner.randomised)
+    actor = learner.collector()
+    fast = begin_trial(envs, actor, config.copies, rng, randomised=learner.randomised)
     support: list[Episodes] = []
     if config.support:
         for index in range(config.adaptations):
-            support.append(rollout(envs, learner, fast, config.support, (*seed, index), True, config.anywhere))
-            fast = learner.start_rollout(learner.adapt(fast, support[-1]).detach())
+            support.append(rollout(envs, actor, fast, config.support, (*seed, index), True, config.anywhere))
+            fast = actor.start_rollout(actor.adapt(fast, support[-1]).detach())
     count = config.rollouts - config.support * config.adaptations
-    query = rollout(envs, learner, fast, count, (*seed, len(support)), anywhere=config.anywhere)
+    query = rollout(envs, actor, fast, count, (*seed, len(support)), anywhere=config.anywhere)
     if config.regret:
         query = with_regret(envs.family, query)
     return Trial(support, query, time.perf_counter() - begun)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,25 @@ META_LEARNERS = {  # name → (module, class)
     "scratch": ("adapt.scratch", "Scratch"),
     "reinforce": ("adapt.reinforce", "Reinforce"),
     "dqn": ("adapt.dqn", "DQN"),
+    "pets": ("adapt.pets", "PETS"),
+    "grbal": ("adapt.grbal", "GrBAL"),
+    "rebal": ("adapt.rebal", "ReBAL"),
 }
+
+
+class Actor(Protocol):
+    """What acts in rollouts: a learner, or whatever collects for it."""
+
+    kept: Tensor
+    in_graph: bool
+
+    def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor: ...
+
+    def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]: ...
+
+    def adapt(self, fast: Tensor, episodes: Episodes) -> Tensor: ...
+
+    def start_rollout(self, fast: Tensor) -> Tensor: ...
 
 
 class MetaLearner(nn.Module, ABC):
@@ -81,6 +99,10 @@ class MetaLearner(nn.Module, ABC):
     @abstractmethod
     def load_optimiser_state(self, state: dict[str, Any]) -> None:
         """Take it back."""
+
+    def collector(self) -> Actor:
+        """What acts in the rollouts of training: something slower but better, such as a planner, or the learner."""
+        return self
 
     def keep_in(self, folder: Path) -> None:
         """Told once, before training begins or goes on, where what outgrows memory may lie: a folder of its own."""

@@ -144,6 +144,19 @@ class Replay:
             numbers[row] = drawn + (stops - ends)[np.searchsorted(ends, drawn, side="right")]
         return self._transitions(numbers)
 
+    def sample_windows(self, count: int, length: int) -> tuple[Transitions, Tensor]:
+        """Uniform draws with what followed: tensors (count, length, ...), and which belong to the first's partition.
+
+        Those, (count, length) bool, come first. Raises ValueError from an empty store.
+        """
+        if not len(self):
+            raise ValueError("an empty replay has nothing to draw from")
+        share = torch.rand(count, dtype=torch.float64).numpy()
+        numbers = self._records.first + (share * len(self)).astype(np.int64)[:, None] + np.arange(length)
+        there = torch.from_numpy(numbers < self._records.count)
+        window = self._transitions(np.minimum(numbers, self._records.count - 1))
+        return window, there & (window.partition == window.partition[:, :1])
+
     def prioritise(self, number: Tensor, error: Tensor) -> None:
         """Draw these transitions (N,) by the size of their error (N,) from now on; forgotten ones are passed over."""
         if self._priorities is None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapt.episodes import Episodes
-from adapt.learner import MetaLearner
+from adapt.learner import Actor, MetaLearner
 from hardware_io.config import ConfigError
 from sim.family import TaskError
 from sim.vector_env import VectorEnv
@@ -17,7 +17,7 @@ from sim.vector_env import VectorEnv
 @torch.no_grad()
 def rollout(
     envs: VectorEnv,
-    learner: MetaLearner,
+    learner: Actor,
     fast: Tensor,
     rollouts: int,
     seed: tuple[int, ...],
@@ -92,7 +92,7 @@ def _check_finite(envs: VectorEnv, observation: Tensor, reward: Tensor) -> None:
 
 def begin_trial(
     envs: VectorEnv,
-    learner: MetaLearner,
+    learner: Actor,
     copies: int,
     rng: np.random.Generator,
     split: str = "train",

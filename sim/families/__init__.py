@@ -21,6 +21,7 @@ FAMILIES = {  # name → (module, class)
     "tabular": ("sim.families.tabular", "Tabular"),
     "grid_world": ("sim.families.grid_world", "GridWorld"),
     "cartpole": ("sim.families.cartpole", "Cartpole"),
+    "cartpole_swing": ("sim.families.cartpole_swing", "CartpoleSwing"),
     "half_cheetah": ("sim.families.half_cheetah", "HalfCheetah"),
     "ant": ("sim.families.ant", "Ant"),
 }
