@@ -18,7 +18,7 @@ from adapt.calibration import Calibration, Source, calibration_of, read_calibrat
 from adapt.identify_report import write_identification
 from adapt.posterior import Posterior, Step, fit
 from adapt.robot_model import RobotModel
-from adapt.windows import Batch, Window, thinned, windows_of
+from adapt.windows import MIN_MOTION, Batch, Window, thinned, windows_of
 from hardware_io.config import ConfigError
 from hardware_io.motion_log import MotionLog, read_columns, read_logs
 from sim.robots import load_robot
@@ -87,8 +87,11 @@ def main(argv: list[str]) -> int:
     for text in readings.notes:
         print(f"warning: {text}", file=sys.stderr)
     calibration, posterior, batch = identify(model, readings.logs, options.noise, False, earlier, options.changed)
-    calibration.write(options.out)
     _tell(calibration)
+    if not calibration.error < MIN_MOTION:
+        allowed = f"less than {MIN_MOTION} rad: other units, other columns or another robot? Nothing was written"
+        raise ConfigError(options.logs[0], "median error after the fit", f"{calibration.error:.4g} rad", allowed)
+    calibration.write(options.out)
     report = Path(options.report) if options.report else Path(options.out).with_suffix(".html")
     write_identification(report, model, calibration, posterior, batch, readings.notes)
     print(f"{options.out}\n{report}")

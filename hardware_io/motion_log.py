@@ -140,7 +140,7 @@ def _lines(path: Path, notes: list[str]) -> list[list[str]]:
 def _wanted(source: str, header: Sequence[str], joints: int, columns: Columns) -> dict[str, list[str]]:
     """Kind → the columns that hold it. Raises ConfigError naming the column and those there are."""
     names = {word.strip() for word in header}
-    there = ", ".join(sorted(names))
+    allowed = f"one of {', '.join(sorted(names))}; another name goes into a mapping (--columns)"
     found = {"time": [columns.time]}
     for kind, patterns in KNOWN.items():
         given: tuple[str, ...] = getattr(columns, kind)
@@ -151,11 +151,10 @@ def _wanted(source: str, header: Sequence[str], joints: int, columns: Columns) -
         if present:
             found[kind] = present[0]
         elif given or kind in REQUIRED:
-            missing = [name for name in candidates[0] if name not in names]
-            allowed = f"a column among: {there}; another name goes into a mapping (--columns)"
-            raise ConfigError(source, f"column {kind}", missing, allowed)
+            missing = ", ".join(name for name in candidates[0] if name not in names)
+            raise ConfigError(source, f"column {kind}", f"none called {missing}", allowed)
     if columns.time not in names:
-        raise ConfigError(source, "column time", columns.time, f"a column among: {there}; see --columns")
+        raise ConfigError(source, "column time", f"none called {columns.time}", allowed)
     return found
 
 

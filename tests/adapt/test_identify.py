@@ -267,7 +267,10 @@ class TestBadLogs:
 
     def test_a_missing_column_is_named_with_those_there(self, spec: RobotSpec, log: MotionLog, tmp_path: Path) -> None:
         path = as_csv(log, tmp_path / "a.csv", "time,position,velocity,current")
-        with pytest.raises(ConfigError, match=r"a\.csv: column torque.*current.*--columns"):
+        with pytest.raises(ConfigError, match=r"a\.csv: column torque.*none called tau_meas.*current.*--columns"):
+            read_logs([path], spec)
+        as_csv(log, path, "t,position,velocity,torque")
+        with pytest.raises(ConfigError, match=r"a\.csv: column time.*none called time.*one of position.*--columns"):
             read_logs([path], spec)
 
     def test_a_mapping_renames_columns(self, spec: RobotSpec, log: MotionLog, tmp_path: Path) -> None:
@@ -339,10 +342,37 @@ class TestBadLogs:
         assert any("degrees" in text for text in read_logs([as_csv(wrong, tmp_path / "a.csv")], spec).notes)
         assert read_logs([as_csv(log, tmp_path / "b.csv")], spec).notes == ()
 
+    def test_a_fit_that_foresees_nothing_is_not_written(
+        self, log: MotionLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """As degrees do that are taken for radians."""
+        wrong = MotionLog("", log.time, np.rad2deg(log.position), np.rad2deg(log.velocity), log.torque, None)
+        path, out = as_csv(wrong, tmp_path / "a.csv"), tmp_path / "c.yaml"
+        assert cli.main(["identify", "simple_pendulum", "--logs", str(path), "--out", str(out)]) == cli.FAILED
+        told = capsys.readouterr().err
+        assert "are these degrees?" in told and "a.csv: median error after the fit" in told
+        assert not out.exists()
+
     def test_an_empty_file_is_named(self, spec: RobotSpec, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("time,position,velocity,torque\n")
         with pytest.raises(ConfigError, match=r"a\.csv.*no rows"):
             read_logs([tmp_path / "a.csv"], spec)
+
+    def test_commands_say_what_was_left_out_and_go_on(
+        self, log: MotionLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = as_csv(log, tmp_path / "a.csv")
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[:301], "1.5,nan,0,0", *lines[302:], *lines[1:400]]))
+        assert cli.main(["predict", "simple_pendulum", "--log", str(path)]) == 0
+        told = capsys.readouterr()
+        assert "windows" in told.out
+        assert "warning" in told.err and "row 301" in told.err and "backwards" in told.err
+        words = ["identify", "simple_pendulum", "--logs", str(path), "--out", str(tmp_path / "c.yaml")]
+        assert cli.main(words) == 0
+        assert capsys.readouterr().err == told.err
+        for note in told.err.splitlines():
+            assert note.removeprefix("warning: ") in (tmp_path / "c.html").read_text()
 
     def test_a_bad_log_leaves_the_old_calibration(self, log: MotionLog, tmp_path: Path) -> None:
         path, out = as_csv(log, tmp_path / "a.csv", "time,position,velocity,current"), tmp_path / "c.yaml"
