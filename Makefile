@@ -94,7 +94,7 @@ reproduce: $(DONE) ## published results beside their references; ARGS="--list", 
 compare: $(DONE) ## all meta-learners beside each other; writes docs/meta-learners.md; ARGS="rl2 maml --seeds 1", "--measured"
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
-double-pendulum: $(DONE) ## the double pendulum's files in zoo/ by the published benchmarks
+double-pendulum: $(DONE) ## the double pendulum's published benchmarks, with a report; ARGS="--logs FOLDER" for real logs
 	$(BIN)/python -m benchmarks.double_pendulum page $(ARGS)
 
 double-pendulum-train: $(DONE) ## train such a file anew, from scratch: half an hour on two cores
