@@ -216,7 +216,7 @@ def test_the_oracle_is_told_the_dynamics_and_the_others_are_not(envs: VectorEnv)
     for name in META_LEARNERS:
         learner = make_learner(name, envs.family.interface, "test", {})
         told = not torch.equal(learner.fast0(LANES, known), learner.fast0(LANES))
-        assert told == (name == "oracle")
+        assert told == (name in ("oracle", "rma"))  # RMA in the first part of its training alone: see test_rma.py
 
 
 @pytest.mark.parametrize(
