@@ -40,6 +40,7 @@ META_LEARNERS = {  # name → (module, class)
     "scratch": ("adapt.scratch", "Scratch"),
     "reinforce": ("adapt.reinforce", "Reinforce"),
     "dqn": ("adapt.dqn", "DQN"),
+    "dqn_mapping": ("adapt.dqn_mapping", "DQNMapping"),
     "pets": ("adapt.pets", "PETS"),
     "grbal": ("adapt.grbal", "GrBAL"),
     "rebal": ("adapt.rebal", "ReBAL"),

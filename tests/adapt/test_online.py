@@ -73,6 +73,9 @@ def test_every_learner_adapts_on_a_twin(name: str, tmp_path: Path) -> None:
     bundle = exported(name)
     result = adapt(bundle, tmp_path, PLAN)
     assert [one.rollout.role for one in result.of(TEACHING)] == ["teaching 1"] * 2 and result.reason
+    if name == "oracle":  # identification wants more than two rollouts of 0.8 s
+        assert result.reason.startswith("nothing was learned") and "a joint that moves" in result.reason
+        return
     explored = [bool(np.abs(one.rollout.noise).max()) for one in result.rollouts]
     judged = len(result.rollouts) - 2
     assert explored == [name in BETWEEN] * 2 + [False] * judged
@@ -93,7 +96,8 @@ def test_every_learner_adapts_on_a_twin(name: str, tmp_path: Path) -> None:
 
 
 def test_there_are_learners_of_both_kinds_in_the_table() -> None:
-    assert {"maml", "fomaml", "meta_sgd", "anil", "promp", "reptile", "fine_tune", "scratch"} == set(BETWEEN)
+    steps = {"maml", "fomaml", "meta_sgd", "anil", "promp", "reptile", "fine_tune", "scratch", "dqn_mapping"}
+    assert steps == set(BETWEEN)
 
 
 @pytest.mark.parametrize(
