@@ -24,6 +24,7 @@ META_LEARNERS = {  # name → (module, class)
     "mann": ("adapt.mann", "MANN"),
     "meta_networks": ("adapt.meta_networks", "MetaNetworks"),
     "varibad": ("adapt.varibad", "VariBAD"),
+    "rma": ("adapt.rma", "RMA"),
     "transformer": ("adapt.transformer", "TransformerPolicy"),
     "linear_transformer": ("adapt.linear_transformer", "LinearTransformerPolicy"),
     "ppo": ("adapt.nominal", "Nominal"),
