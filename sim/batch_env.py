@@ -6,6 +6,7 @@ A *trial* is several rollouts of robots whose hidden dynamics stay the same. `n`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,10 @@ from sim.actuator import Actuator
 from sim.bumps import Bumps
 from sim.dynamics import DynamicsRange
 from sim.model import RigidModel
+from sim.planar import PlanarModel
 from sim.sensor import Sensor
 from sim.tasks import Task
+from sim.two_link import TwoLinkWorld
 from sim.world import BulletWorld
 
 
@@ -26,7 +29,8 @@ from sim.world import BulletWorld
 class Physics:
     """How finely a policy period is simulated."""
 
-    substeps: int = option(5, min=1, max=100, help="Bullet steps a policy period")
+    substeps: int = option(5, min=1, max=100, help="steps a policy period")
+    engine: str = option("bullet", choices=("bullet", "two_link"), help="two_link: planar, two joints, in closed form")
 
 
 class BatchEnv:
@@ -36,10 +40,14 @@ class BatchEnv:
         if spec.command != "torque":
             raise ConfigError(spec.source, "command", spec.command, "torque, in simulation")
         self.spec, self.task, self.lanes = spec, task, lanes
-        self.substeps = substeps or build(Physics, spec.physics, spec.source, "physics").substeps
+        physics = build(Physics, spec.physics, spec.source, "physics")
+        self.substeps = substeps or physics.substeps
         self.model = RigidModel(spec)
         self.ranges: DynamicsRange = self.model.ranges
-        self.world = BulletWorld(self.model, lanes, spec.period.policy / self.substeps)
+        two_link = physics.engine == "two_link"
+        self._shape: Any = PlanarModel(self.model) if two_link else self.model
+        world: Any = TwoLinkWorld if two_link else BulletWorld
+        self.world = world(self.model, lanes, spec.period.policy / self.substeps)
         # A motor answers a command with its state, so the loop sees the state of one I/O tick ago.
         self.actuator = Actuator(spec, self.ranges, lanes, self.substeps, state_age=spec.period.io)
         self.sensor = Sensor(spec, self.ranges, lanes)
@@ -63,7 +71,7 @@ class BatchEnv:
                 viscous[:, names.index(parameter.joint)] += value
             elif parameter.apply == "coulomb_friction":
                 coulomb[:, names.index(parameter.joint)] += value
-        self.world.build(self.model.bodies(dynamics), viscous, coulomb)
+        self.world.build(self._shape.bodies(dynamics), viscous, coulomb)
         self.actuator.set_dynamics(dynamics)
         self.sensor.set_dynamics(dynamics)
         self.bumps.set_dynamics(dynamics)
