@@ -1,9 +1,9 @@
-"""The process beside a control loop that works out gradient-based adaptations: `python -m adapt.beside FILE.onnx`.
+"""The process beside a control loop that works out adaptations: `python -m adapt.beside FILE.onnx`.
 
 It says `ready`, or why not in an `error`. Then a line of JSON asks for one adaptation: `logs`, the `role` of the
 rollouts that teach, and how many there must be. The answer is a line with the next `fast` state (F,), or with an
-`error`. It is `MetaLearner.adapt`, the inner loop of training, on what is on disk; asked again it gives the same
-numbers. The end of its input ends it.
+`error`. It is `MetaLearner.adapt`, the inner loop of training, on what is on disk, or for an oracle the identification
+of its robot; asked again it gives the same numbers. The end of its input ends it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from hardware_io.bundle import Bundle, BundleError, read_bundle
 from hardware_io.config import ConfigError
 from hardware_io.recorder import RecordingError
 from hardware_io.recording import Rollout, read_recording
+
+if TYPE_CHECKING:
+    from adapt.identified import Identifier
 
 NICENESS = 10  # the control loop comes first
 WHOLE = ("done", "limit")  # outcomes of rollouts that were not cut short by anything but the robot
@@ -47,16 +50,25 @@ class Pupil:
         torch.set_num_threads(1)  # small products: more threads would only wait for each other, and for the loop
         self._learner, self._task = unpack(bundle), task_of(bundle)
 
-    def adapt(self, rollouts: list[Rollout]) -> np.ndarray:
-        """The fast state (F,) after rollouts with one. Raises DivergenceError, ValueError."""
+    def learn(self, logs: list[Path], role: str, count: int) -> np.ndarray:
+        """The fast state (F,) after the rollouts of a role. Raises DivergenceError, RecordingError, ValueError."""
         import torch
 
         from adapt.recorded import episodes_of
 
-        episodes = episodes_of(rollouts, self._task)
+        episodes = episodes_of(taught(logs, role, count), self._task)
         with torch.no_grad():
             fast: np.ndarray = self._learner.adapt(episodes.fast[:, 0], episodes)[0].numpy()
         return fast
+
+
+def pupil_of(bundle: Bundle) -> Pupil | Identifier:
+    """Whoever works out the fast state of a file. Raises as they do."""
+    if bundle.slow:
+        return Pupil(bundle)
+    from adapt.identified import Identifier
+
+    return Identifier(bundle)
 
 
 def main(argv: list[str]) -> int:
@@ -66,7 +78,7 @@ def main(argv: list[str]) -> int:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.nice(NICENESS)
     try:
-        pupil = Pupil(read_bundle(argv[0]))
+        pupil = pupil_of(read_bundle(argv[0]))
     except (BundleError, ConfigError) as error:
         return _refuse(str(error))
     except ModuleNotFoundError as error:
@@ -86,12 +98,12 @@ def _refuse(problem: str) -> int:
     return 2
 
 
-def _answer(pupil: Pupil, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(pupil: Pupil | Identifier, request: dict[str, Any]) -> dict[str, Any]:
     from adapt.outer import DivergenceError
 
     try:
-        rollouts = taught([Path(path) for path in request["logs"]], request["role"], request["rollouts"])
-        return {"fast": pupil.adapt(rollouts).tolist()}
+        logs = [Path(path) for path in request["logs"]]
+        return {"fast": pupil.learn(logs, request["role"], request["rollouts"]).tolist()}
     except (DivergenceError, RecordingError, ValueError) as error:
         return {"error": str(error)}
 

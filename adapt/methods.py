@@ -1,8 +1,9 @@
 """How a fast state follows from rollouts on a robot: carried by the graph, or worked out beside the control loop.
 
 A learner that changes its fast state inside the graph has adapted when a rollout is over. The others take gradient
-steps on what was recorded, in a process of their own that reads the log: the control loop goes on ticking and needs no
-torch. What adapts in another way, such as in a calibrated simulator, is a class beside these and a line in `method_of`.
+steps on what was recorded, or an oracle's robot is identified from it, in a process of their own that reads the log:
+the control loop goes on ticking and needs no torch. What adapts in another way is a class beside these and a line in
+`method_of`.
 """
 
 from __future__ import annotations
@@ -67,10 +68,8 @@ class Beside:
     Raises HelperLost with the reason when it cannot begin: then nothing has moved.
     """
 
-    explores = True
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, explores: bool = True) -> None:
+        self._file, self.explores = file, explores
         self._start()
 
     def adapt(self, support: list[Scored], logs: list[Path], role: str) -> Float32:
@@ -133,4 +132,11 @@ class Beside:
 
 def method_of(bundle: Bundle, file: Path) -> Method:
     """How the policy in a file adapts."""
-    return Beside(file.resolve()) if bundle.slow else InGraph()
+    if in_graph(bundle):
+        return InGraph()
+    return Beside(file.resolve(), explores=bool(bundle.slow))  # swinging up tells enough of a robot without noise
+
+
+def in_graph(bundle: Bundle) -> bool:
+    """Whether a file's fast state follows from its graph alone."""
+    return not bundle.slow and bundle.learner != "oracle"
