@@ -12,13 +12,14 @@ import torch
 
 from benchmarks.reproduce import EXPERIMENTS
 from benchmarks.reproduce.__main__ import main, read_remarks
+from benchmarks.reproduce.dqn import WAYS, episodes_to
 from benchmarks.reproduce.locomotion import of_learner
 from benchmarks.reproduce.memory import MEMORIES
 from benchmarks.reproduce.result import Aim, Estimate, Row, estimate
 from benchmarks.reproduce.session import CONFIGS, Session, Variant, made_once, train
 from benchmarks.reproduce.sinusoid import NETWORK, Sinusoids, inner_step, squared_error
 from benchmarks.reproduce.table import add_rows, duration, markdown, number, read_results
-from benchmarks.reproduce.variants import BANDITS, BUDGET, LOCOMOTION, NAVIGATION, TABULAR
+from benchmarks.reproduce.variants import BANDITS, BUDGET, DQN, DQN_MAPPING, LOCOMOTION, NAVIGATION, TABULAR
 from hardware_io.config import ConfigError
 
 TINY = Variant(
@@ -105,7 +106,8 @@ def test_a_short_training_is_made_once_and_its_settings_are_held_to(tmp_path: Pa
 def test_every_budget_fits_its_file(tmp_path: Path) -> None:
     from adapt.run_folder import read_config
 
-    for variant in [*BANDITS.values(), *TABULAR.values(), *NAVIGATION.values(), *LOCOMOTION.values()]:
+    of_dqn = [*DQN.values(), *(variant for variant, _ in DQN_MAPPING.values())]
+    for variant in [*BANDITS.values(), *TABULAR.values(), *NAVIGATION.values(), *LOCOMOTION.values(), *of_dqn]:
         settings = variant.settings(Session(tmp_path), seed=1)
         config = read_config(CONFIGS / variant.config, [f"{key}={value}" for key, value in settings.items()])
         assert config.seed == 1
@@ -149,6 +151,18 @@ def test_a_gradient_step_brings_maml_nearer_to_its_goal(tmp_path: Path) -> None:
     means = quick("navigation", tmp_path)
     assert means["maml, after 1 step"] > means["maml, after 0 steps"] + 2
     assert -2.3 < means["straight to the goal"] < 0
+
+
+def test_tasks_begin_with_mapped_networks_and_without(tmp_path: Path) -> None:
+    means = quick("dqn", tmp_path)
+    assert {f"cartpoles: {name}, episodes to 90.00" for name in WAYS} < set(means)
+    assert means["cartpoles: mapped, episodes to 90.00"] == 3  # rollouts of 20 steps never pay 90
+    assert 5 < means["cartpoles: DQN whole, return over the training"] <= 20
+
+
+def test_episodes_to_a_threshold_are_those_before_it_is_first_reached() -> None:
+    scores = np.array([[9.0, 1, 2], [1, 5, 2], [1, 2, 3]])
+    assert episodes_to(5, scores).tolist() == [0, 1, 3]
 
 
 def test_few_points_show_a_sinusoid(tmp_path: Path) -> None:

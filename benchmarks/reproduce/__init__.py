@@ -16,4 +16,5 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "copy and recall beyond the lengths of training (Graves et al. 2014)",
     ),
     "locomotion": ("benchmarks.reproduce.locomotion", "all meta-learners with one budget: walking robots, a pendubot"),
+    "dqn": ("benchmarks.reproduce.dqn", "DQN on cartpoles, and episodes that new tasks take with a mapping network"),
 }

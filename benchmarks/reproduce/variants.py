@@ -106,3 +106,32 @@ QUICK_LEARNERS = ["rl2"]
 # task → settings of policies/memory_training.py; lengths of recall as in the paper, of copying half of them
 MEMORY = {"copy": {"longest": 10, "steps": 5000}, "recall": {"shortest": 2, "longest": 6, "steps": 10_000}}
 MEMORY_QUICK = {"copy": {"longest": 2, "steps": 60}}
+
+# DQN on cartpoles, whole and without one of its parts
+CARTPOLE = {"steps": 64_000, "family.settings.horizon": 100, "learner.settings.updates": 60}
+DQN = {
+    name: Variant(f"cartpole-dqn{suffix}", "cartpole_dqn.yaml", {**CARTPOLE, **without})
+    for name, suffix, without in (
+        ("whole", "", {}),
+        ("not double", "-single", {"learner.settings.double": False}),
+        ("not dueling", "-plain", {"learner.settings.dueling": False}),
+        ("not prioritised", "-uniform", {"learner.settings.replay.priority": 0.0}),
+    )
+}
+DQN_QUICK = {"steps": 640, "family.settings.horizon": 20, "learner.settings.updates": 2}
+# family → training of its mapping network, and the return that a task is to reach
+DQN_MAPPING = {
+    "cartpoles": (Variant("cartpole-dqn-mapping", "cartpole_dqn_mapping.yaml"), 90.0),
+    "random MDPs": (Variant("tabular-dqn-mapping", "tabular_dqn_mapping.yaml"), 150.0),
+}
+_TINY = {
+    "steps": 1000,
+    "lanes": 8,
+    "learner.settings.updates": 2,
+    "learner.settings.inner": {"steps": 3, "later_steps": 3},
+    "learner.settings.mapping": {"updates": 2, "library": 6, "transitions": 8},
+}
+DQN_MAPPING_QUICK = {
+    "cartpoles": {**_TINY, "family.settings.horizon": 20},
+    "random MDPs": {**_TINY, "family.settings.episodes": 2},
+}
