@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from adapt.learner import META_LEARNERS, make_learner
+from adapt.learner import META_LEARNERS, class_of, make_learner
 from benchmarks.inference import inputs_of, times
 from export.exporter import make_bundle
 from hardware_io.runtime import Policy
@@ -29,11 +29,11 @@ class Demand:
 
 
 def demands(calls: int, turns: int) -> dict[str, Demand]:
-    """Of every learner in the table; untrained, since none of this depends on weights. Learners take turns."""
+    """Of every learner in the table that gives commands; untrained, as none of this depends on weights. They take turns."""
     spec = load_robot(ROBOT)
     interface = RobotFamily(spec, "swing_up").interface
     policies, sizes = {}, {}
-    for name in META_LEARNERS:
+    for name in (name for name in META_LEARNERS if class_of(name).continuous):
         learner = make_learner(name, interface, "benchmarks", {})
         bundle = make_bundle(learner, spec, {"name": "swing_up"}, name, {})
         step = partial(Policy(bundle).step, *inputs_of(bundle).values())

@@ -30,6 +30,7 @@ def of_table(name: str) -> type[MetaLearner]:
     return getattr(import_module(module), attribute)
 
 
+CONTINUOUS = [name for name in META_LEARNERS if of_table(name).continuous]
 IN_GRAPH = [name for name in META_LEARNERS if issubclass(of_table(name), ActorCritic)]
 
 
@@ -75,9 +76,9 @@ def test_a_regulator_reads_changes_of_position(envs: VectorEnv) -> None:
         make_learner("rl2", envs.family.interface, "test", {"regulator": {}})
 
 
-@pytest.mark.parametrize("name", META_LEARNERS)
+@pytest.mark.parametrize("name", CONTINUOUS)
 class TestContract:
-    """What holds for every learner."""
+    """What holds for every learner that gives commands."""
 
     def test_shapes(self, name: str, envs: VectorEnv) -> None:
         learner = learner_of(name, envs)
@@ -130,6 +131,13 @@ class TestContract:
         started = learner.start_rollout(torch.full((2, len(learner.kept)), 5.0))
         assert torch.all(started[:, learner.kept] == 5.0)
         assert torch.all(started[:, ~learner.kept] == learner.fast0(2)[:, ~learner.kept])
+
+
+@pytest.mark.parametrize("name", sorted(set(META_LEARNERS) - set(CONTINUOUS)))
+def test_who_gives_choices_alone_draws_them_rightly_and_refuses_commands(name: str, envs: VectorEnv) -> None:
+    TestContract().test_choices_are_drawn_with_the_probabilities_of_the_policy(name, envs)
+    with pytest.raises(ConfigError, match=f"learner.name.*{name}.*continuous"):
+        learner_of(name, envs)
 
 
 @pytest.mark.parametrize("name", IN_GRAPH)
@@ -213,7 +221,7 @@ def test_the_same_seed_gives_the_same_episodes(envs: VectorEnv) -> None:
 
 def test_the_oracle_is_told_the_dynamics_and_the_others_are_not(envs: VectorEnv) -> None:
     known = torch.tensor(envs.dynamics, dtype=torch.float32)
-    for name in META_LEARNERS:
+    for name in CONTINUOUS:
         learner = make_learner(name, envs.family.interface, "test", {})
         told = not torch.equal(learner.fast0(LANES, known), learner.fast0(LANES))
         assert told == (name in ("oracle", "rma"))  # RMA in the first part of its training alone: see test_rma.py

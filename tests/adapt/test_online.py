@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import cli
-from adapt.learner import META_LEARNERS
+from adapt.learner import META_LEARNERS, class_of
 from adapt.online import Adaptation, deploy
 from adapt.scored import ADAPTED, TEACHING, UNADAPTED, scored, task_of
 from adapt.session import Plan, logs_of
@@ -67,7 +67,7 @@ def patient(bundle: Bundle) -> Bundle:
     return replace(bundle, spec=replace(bundle.spec, safety=safety))
 
 
-@pytest.mark.parametrize("name", META_LEARNERS)
+@pytest.mark.parametrize("name", [name for name in META_LEARNERS if class_of(name).continuous])
 def test_every_learner_adapts_on_a_twin(name: str, tmp_path: Path) -> None:
     """Lessons, shadow run and gate, whatever an untrained policy makes of it; the log says what was decided and why."""
     bundle = exported(name)

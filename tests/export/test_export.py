@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import cli
-from adapt.learner import META_LEARNERS, MetaLearner, make_learner
+from adapt.learner import META_LEARNERS, MetaLearner, class_of, make_learner
 from adapt.rl2 import RL2, RL2Settings
 from adapt.run_folder import Named, TrainConfig
 from adapt.train import Trainer
@@ -80,7 +80,7 @@ def export(pendulum: RobotSpec, tmp_path_factory: pytest.TempPathFactory) -> Cal
     return of
 
 
-@pytest.fixture(scope="module", params=META_LEARNERS)
+@pytest.fixture(scope="module", params=[name for name in META_LEARNERS if class_of(name).continuous])
 def exported(request: pytest.FixtureRequest, export: Callable[[str], Exported]) -> Exported:
     return export(request.param)
 
