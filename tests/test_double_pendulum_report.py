@@ -14,13 +14,16 @@ from adapt.robot_model import RobotModel
 from adapt.windows import windows
 from benchmarks import real_logs, simple_logs
 from benchmarks.double_pendulum import real
+from benchmarks.double_pendulum.__main__ import PUBLISHED
 from benchmarks.double_pendulum.clips import Clip, swing_ups, thinned, torques
 from benchmarks.double_pendulum.lqr import Zero
 from benchmarks.double_pendulum.performance import NORMS, Costs, shares
 from benchmarks.double_pendulum.real import RealLogs, markdown, sections
 from benchmarks.double_pendulum.report import write_report
+from benchmarks.double_pendulum.report_scores import PARTS, performance, robustness
+from benchmarks.double_pendulum.robustness import CATEGORIES
 from benchmarks.overlay import figures, typical
-from hardware_io.config import ConfigError
+from hardware_io.config import ConfigError, read_yaml
 from hardware_io.motion_log import MotionLog
 from sim.robots import load_robot
 
@@ -56,6 +59,7 @@ def test_tables_hold_what_was_kept() -> None:
     text = markdown(FOUND)
     assert "| excitation | 7 | 0.0665 | 0.63 | 0.80 | 0.60 | 0.90 |" in text  # √(0.5 · 0.8), √(0.4 · 0.9)
     assert "| aim for the mean |  |  | at most 0.7 | met | at most 0.5 | missed |" in text
+    assert "| aim for each group |  |  | at most 1 | met |  |  |" in text
     assert "| heavy | light, other | 5 | 0.500 | 0.300 | 0.062 |" in text
     assert "from 0.400 to 0.700 kg·m, 1.75 times" in text
     assert markdown({}) == ""
@@ -117,8 +121,6 @@ def test_clips_show_the_plain_run_the_bumps_the_longest_delay_and_a_failure() ->
     assert all("not upright" in clip.label for clip in clips)
     assert not clips[0].state.any() and clips[0].height[0] == pytest.approx(-0.5)
     assert np.abs(clips[1].state).max() > 0.1
-    results = {"delay": {"failed": []}, "model": {"failed": []}}
-    assert swing_ups(Zero(), 0, results)[-1].label.startswith("delay of 40 ms")
 
 
 def test_a_clip_is_thinned_to_the_ticks_of_a_policy() -> None:
@@ -141,6 +143,28 @@ def test_bars_and_strips_say_what_they_show() -> None:
     row = strip("m2", "0.4", "0.8", [Cell("m2 0.4", False, True), Cell("m2 0.6", True), Cell("m2 0.8", False)])
     assert "1 of 3" in row and 'title="m2 0.4: failed"' in row
     assert row.count('class="passed"') == row.count('class="failed"') == row.count('class="failed beyond"') == 1
+
+
+def test_scores_stand_beside_aims_published_ones_and_the_values_that_fail() -> None:
+    results: dict[str, Any] = {column: {"score": 0.375, "failed": []} for column in CATEGORIES}
+    results["model"]["failed"] = ["m2 0.782"]
+    results["delay"]["failed"] = ["38 ms", "40 ms"]
+    results |= {"robustness": {"score": 0.96}, "performance": {"score": 0.3}, "global": {"score": 0.9}}
+    ceiling = {column: {"score": 1.0, "failed": ["40 ms"]} for column in (*CATEGORIES, "robustness")}
+    text = robustness("mine", "pendubot", results, read_yaml(PUBLISHED)["pendubot"], ceiling)
+    assert "robustness, aim 0.95 met" in text and "performance, aim 0.70 missed" in text
+    assert text.count("<em>0.375</em>") == len(CATEGORIES) and "0.913" in text
+    assert 'class="failed" title="m2 0.782: failed"' in text and "m2: 20 of 21 passed" in text
+    assert 'class="failed" title="38 ms: failed"' in text and 'class="failed beyond" title="40 ms: failed"' in text
+    assert text.count(": passed") == 10 * 21 + 4 * 21 + 50 - 3
+
+
+def test_costs_stand_beside_published_ones() -> None:
+    parts = dict(zip(PARTS, (1.5, 30.0, 10.0, 0.05, 200.0), strict=True))
+    published = read_yaml(PUBLISHED)["acrobot"]
+    text = performance("mine", {"performance": {"score": 0.125, **parts}}, published)
+    assert f"width:{100 * np.tanh(np.pi / 2):.1f}%" in text  # half of the norm
+    assert "0.125" in text and "0.655" in text and "8.08" in text and "swing up time, s" in text
 
 
 def test_a_robot_without_a_file_is_said_to_be_skipped(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from benchmarks.double_pendulum.references import REFERENCES, reference
 from benchmarks.double_pendulum.report import REPORT, write_report
 from benchmarks.double_pendulum.robustness import CATEGORIES, score_category
 from benchmarks.double_pendulum.simulate import Controller
+from benchmarks.double_pendulum.twins import TWIN_SCORES, TWINS, known, note_twins
+from benchmarks.double_pendulum.twins import markdown as twins_markdown
 from hardware_io.bundle import BundleError, read_bundle
 from hardware_io.config import ConfigError, read_yaml, write_atomically
 from hardware_io.runtime import NonFinite
@@ -32,6 +34,7 @@ from hardware_io.runtime import NonFinite
 PUBLISHED = Path(__file__).with_name("published.yaml")
 CEILING = Path(__file__).with_name("ceiling.json")
 SHIPPED = sorted(map(str, (Path(__file__).parents[2] / "zoo").glob("*_robust.onnx")))
+ON_TWINS = [*SHIPPED, *sorted(map(str, (Path(__file__).parents[2] / "zoo").glob("*_lab.onnx")))]
 PARTS = (*CATEGORIES, "performance", "global")
 
 
@@ -56,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
         help="real logs, as benchmarks.real_logs takes them; some minutes more (ACCLIMATE_REAL_LOGS, else none)",
     )
     page.add_argument("--report", metavar="FILE.html", type=Path, default=REPORT, help=f"({REPORT})")
+    twins = commands.add_parser("twins", help=f"success on hidden machines, into {TWIN_SCORES.name}; minutes a file")
+    twins.add_argument("files", metavar="FILE.onnx", nargs="*", default=ON_TWINS, help="(those in zoo/)")
+    twins.add_argument("--twins", type=int, default=TWINS, help=f"hidden machines ({TWINS})")
     limit = commands.add_parser(
         "ceiling", help=f"what is possible at all, into {CEILING.name}; takes a quarter of an hour"
     )
@@ -71,6 +77,9 @@ def main(argv: list[str]) -> int:
             note_ceiling(robot)
         return 0
     try:
+        if options.command == "twins":
+            note_twins(options.files, options.twins)
+            return 0
         if options.command == "page":
             write_page(options.files, options.logs, options.report)
             return 0
@@ -92,15 +101,18 @@ def write_page(files: list[str], logs: str, report: Path) -> None:
 
     Raises BundleError, ConfigError, NonFinite.
     """
+    read = {file: GraphController(read_bundle(file)) for file in files}
     found = real.measured(logs)
     scores, controllers, published, ceilings = {}, {}, read_yaml(PUBLISHED), known_ceilings()
-    for file in files:
-        controller = GraphController(read_bundle(file))
+    for file, controller in read.items():
         robot = ROBOTS[controller.acting]
         results = score_all(controller, controller.acting, list(PARTS))
         show(file, robot, results)
         scores[robot], controllers[robot] = (Path(file).name, results), controller
-    write_atomically(PAGE, markdown(scores, published, ceilings) + "\n" + real.markdown(found.figures))
+    write_atomically(
+        PAGE,
+        markdown(scores, published, ceilings) + "\n" + twins_markdown(known()) + "\n" + real.markdown(found.figures),
+    )
     write_report(report, scores, controllers, published, ceilings, found)
     if found.skipped:
         print(found.skipped)

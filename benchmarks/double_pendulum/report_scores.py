@@ -35,15 +35,16 @@ def score_sections(
     """Robustness, the swing-up and the knock-downs of one file."""
     robot = ROBOTS[controller.acting]
     return [
-        Section(f"{robot}: robustness", _robustness(name, robot, results, published, ceiling)),
+        Section(f"{robot}: robustness", robustness(name, robot, results, published, ceiling)),
         Section(f"{robot}: swing-up", _swing_up(name, controller, results, published)),
         Section(f"{robot}: knock-downs", _knock_downs(name, controller, published)),
     ]
 
 
-def _robustness(
+def robustness(
     name: str, robot: str, results: Mapping[str, Any], published: Mapping[str, Any], ceiling: Mapping[str, Any]
 ) -> str:
+    """Scores beside aims and published ones, and which values fail. `ceiling` may be empty."""
     columns, figures = [*CATEGORIES, "robustness"], []
     for k, column in enumerate(columns):
         rows = [Bar(name, results[column]["score"], ours=True)]
@@ -102,11 +103,11 @@ def _swing_up(name: str, controller: GraphController, results: Mapping[str, Any]
                 chart("Torque", "time, s", "N·m", commands, timed=True),
             ]
         )
-        + f"<h3>Performance: five costs of the undisturbed run</h3>{_performance(name, results, published)}"
+        + f"<h3>Performance: five costs of the undisturbed run</h3>{performance(name, results, published)}"
     )
 
 
-def _performance(name: str, results: Mapping[str, Any], published: Mapping[str, Any]) -> str:
+def performance(name: str, results: Mapping[str, Any], published: Mapping[str, Any]) -> str:
     """Costs of one run beside published ones, each as what it takes of its fifth of the score."""
     known = {name: Costs(*(results["performance"][part] for part in PARTS))}
     known |= {entry: Costs(*values) for entry, values in published["costs"].items()}
