@@ -190,6 +190,13 @@ def test_memories_are_of_equal_size_and_tested_beyond_training(tmp_path: Path) -
     assert all(0 < means[f"copy of 4: {name}, wrong bits"] < 20 for name in MEMORIES)  # of 24, half by chance
 
 
+def test_planners_and_what_is_distilled_from_them_are_measured_apart(tmp_path: Path) -> None:
+    means = quick("model_based", tmp_path)
+    expected = {"cart-pole: PETS", "half-cheetah, disabled joint: GrBAL", "half-cheetah, disabled joint: PETS"}
+    assert set(means) == {f"{name}, {who}" for name in expected for who in ("planner", "policy")}
+    assert all(means[f"{name}, planner"] != means[f"{name}, policy"] for name in expected)
+
+
 def test_learners_train_as_they_adapt() -> None:
     cheetah, pendubot = LOCOMOTION["half-cheetah direction"], LOCOMOTION["pendubot swing-up"]
     assert of_learner(cheetah, "rl2").overrides == {**BUDGET, "learner.name": "rl2"}

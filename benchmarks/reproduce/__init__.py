@@ -16,5 +16,9 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "copy and recall beyond the lengths of training (Graves et al. 2014)",
     ),
     "locomotion": ("benchmarks.reproduce.locomotion", "all meta-learners with one budget: walking robots, a pendubot"),
+    "model_based": (
+        "benchmarks.reproduce.model_based",
+        "PETS on its cart-pole; GrBAL on half-cheetahs with a disabled joint (Chua et al. 2018, Nagabandi et al. 2019)",
+    ),
     "dqn": ("benchmarks.reproduce.dqn", "DQN on cartpoles, and episodes that new tasks take with a mapping network"),
 }

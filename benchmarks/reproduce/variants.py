@@ -107,6 +107,25 @@ QUICK_LEARNERS = ["rl2"]
 MEMORY = {"copy": {"longest": 10, "steps": 5000}, "recall": {"shortest": 2, "longest": 6, "steps": 10_000}}
 MEMORY_QUICK = {"copy": {"longest": 2, "steps": 60}}
 
+# (task, learner) → its training; rollouts are few, because every step is planned
+CART, DISABLED = "cart-pole", "half-cheetah, disabled joint"
+MODEL_BASED = {
+    (CART, "PETS"): Variant("cartpole-swing-pets", "cartpole_swing_pets.yaml"),
+    (DISABLED, "GrBAL"): Variant("half-cheetah-disabled-grbal", "half_cheetah_disabled_joint.yaml"),
+    (DISABLED, "PETS"): Variant(
+        "half-cheetah-disabled-pets", "half_cheetah_disabled_joint.yaml", {"learner.name": "pets"}
+    ),
+}
+_BRIEF = {
+    "lanes": 2,
+    "workers": 0,
+    "family.settings.horizon": 12,
+    "learner.settings.batches": 5,
+    "learner.settings.model": {"members": 2, "hidden": [16]},
+    "learner.settings.planner": {"horizon": 4, "candidates": 8, "elites": 2, "iterations": 2},
+}
+MODEL_BASED_QUICK = {CART: {**_BRIEF, "steps": 48}, DISABLED: {**_BRIEF, "steps": 48}}
+
 # DQN on cartpoles, whole and without one of its parts
 CARTPOLE = {"steps": 64_000, "family.settings.horizon": 100, "learner.settings.updates": 60}
 DQN = {

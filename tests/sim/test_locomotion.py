@@ -12,7 +12,13 @@ from sim.families.ant import Ant
 from sim.families.half_cheetah import HalfCheetah
 from sim.families.locomotion import FASTEST, Walkers
 
-FAMILIES = [(HalfCheetah, "direction"), (HalfCheetah, "velocity"), (Ant, "direction"), (Ant, "goal")]
+FAMILIES = [
+    (HalfCheetah, "direction"),
+    (HalfCheetah, "velocity"),
+    (HalfCheetah, "disabled_joint"),
+    (Ant, "direction"),
+    (Ant, "goal"),
+]
 families = pytest.mark.parametrize(("kind", "task"), FAMILIES)
 LANES = 3
 
@@ -280,6 +286,30 @@ def test_half_cheetahs_are_paid_for_running_in_their_direction():
     np.testing.assert_allclose(pushed(block, 0.0, share=0.5), -0.05 * 6 * 0.25)
     np.testing.assert_allclose(pushed(block, 0.0, share=-3.0), -0.05 * 6)
     block.close()
+
+
+def test_a_disabled_joint_gives_no_torque_and_the_others_do():
+    family = make(HalfCheetah, "disabled_joint")
+    block, command = family.block(3), np.tile(family.interface.limit, (3, 1))
+    block.set_dynamics(np.array([[-1.0], [2.0], [2.0]]))
+    block.reset(np.random.default_rng(0))
+    block.walkers.place(*(np.tile(values, (3, 1)) for values in (block.standing[0], np.zeros(9), block.standing[1])))
+    command[2, 2] = 0.0  # what the third is told of that joint makes no difference
+    seen = block.step(command)
+    assert np.array_equal(seen[1], seen[2]) and not np.allclose(seen[0], seen[1], atol=1e-3)
+    assert block.reward[1] == block.reward[2]
+    assert block.reward[0] == pytest.approx(block.walkers.position[0, block.x] / 0.05 - 0.05 * 6)
+    command[1, 2] = np.nan
+    block.step(command)
+    assert block.terminated.tolist() == [False, True, False]
+    block.close()
+
+
+def test_training_never_disables_the_joint_that_is_kept_for_tests():
+    family, rng = make(HalfCheetah, "disabled_joint"), np.random.default_rng(0)
+    assert set(family.sample(300, rng)[:, 0]) == {-1, 0, 1, 2, 3, 5}
+    assert set(family.sample(300, rng, "test")[:, 0]) == {-1, 0, 1, 2, 3, 4, 5}
+    assert set(family.sample(9, rng, "outside")[:, 0]) == {4} and family.splits() == ("train", "outside")
 
 
 def test_half_cheetahs_are_paid_for_running_at_their_velocity():

@@ -1,0 +1,54 @@
+"""Model-based learners: what a planner and the policy distilled from it get on tasks that training never drew.
+
+PETS on its cart-pole (Chua et al. 2018, section 6.1, https://arxiv.org/abs/1805.12114), and GrBAL on half-cheetahs with
+a joint disabled that was never disabled in training (Nagabandi et al. 2019, section 6, https://arxiv.org/abs/1803.11347)
+beside PETS, which is the same without adaptation. The papers show curves and no tables, so there is no figure to reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from adapt.learner import Actor
+from adapt.model_based import ModelBased
+from adapt.planned import Planned
+from adapt.rollout import begin_trial, rollout
+from adapt.run_folder import Run
+from adapt.train import one_thread
+from benchmarks.reproduce.result import Row, estimate
+from benchmarks.reproduce.session import Session, Trained, train
+from benchmarks.reproduce.variants import MODEL_BASED, MODEL_BASED_QUICK
+from hardware_io.state import Array
+from sim.vector_env import VectorEnv
+
+TASKS, QUICK_TASKS = 16, 2
+SEED = 35_000
+
+
+def rows(session: Session) -> Iterator[Row]:
+    """Planner and policy of each training."""
+    for (task, name), variant in MODEL_BASED.items():
+        chosen = variant.on(MODEL_BASED_QUICK[task]) if session.quick else variant
+        trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+        tasks = session.robots or (QUICK_TASKS if session.quick else TASKS)
+        for who in ("planner", "policy"):
+            scores = [returns(one.run, tasks, planned=who == "planner") for one in trained]
+            yield row(f"{task}: {name}, {who}", scores, trained)
+
+
+def row(label: str, scores: list[Array], trained: list[Trained]) -> Row:
+    run, seconds = trained[0].run, sum(one.seconds for one in trained) / len(trained)
+    rollouts = trained[0].steps // run.family.steps
+    return Row(label, estimate(scores), steps=trained[0].steps, seconds=seconds, note=f"after {rollouts} rollouts")
+
+
+def returns(run: Run, tasks: int, planned: bool) -> Array:
+    """Return (tasks,) of a robot's second rollout, by planning or by the policy alone."""
+    learner, split = run.learner, run.family.splits()[-1]
+    assert isinstance(learner, ModelBased)
+    actor: Actor = Planned(learner, learner.settings.planner, driven=0.0) if planned else learner
+    with one_thread(), VectorEnv(run.family, tasks, workers=0, groups=1) as envs:
+        fast = begin_trial(envs, actor, 1, np.random.default_rng(SEED), split)
+        return rollout(envs, actor, fast, 2, (SEED, 1), explore=False).returns[:, 1].double().cpu().numpy()
