@@ -24,7 +24,7 @@ def test_a_robot_moves_under_any_dynamics_of_its_ranges(name: str) -> None:
     try:
         env.set_dynamics(env.ranges.sample(4, rng, "test"))
         first = env.reset(rng).copy()
-        for _ in range(10):
+        for _ in range(12):
             seen = env.step(np.tile(0.3 * spec.action_limit, (4, 1)))
         assert np.isfinite(seen).all() and not env.terminated.any()
         assert np.abs(seen - first)[:, env.sensor.slices["position"]].max() > 0.1
