@@ -16,6 +16,11 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "copy and recall beyond the lengths of training (Graves et al. 2014)",
     ),
     "locomotion": ("benchmarks.reproduce.locomotion", "all meta-learners with one budget: walking robots, a pendubot"),
+    "varibad": (
+        "benchmarks.reproduce.varibad",
+        "VariBAD on a grid with a hidden goal (Zintgraf et al. 2020, section 5.1)",
+    ),
+    "rma": ("benchmarks.reproduce.rma", "RMA on a pendubot with hidden dynamics (Kumar et al. 2021, table II)"),
     "model_based": (
         "benchmarks.reproduce.model_based",
         "PETS on its cart-pole; GrBAL on half-cheetahs with a disabled joint (Chua et al. 2018, Nagabandi et al. 2019)",

@@ -107,6 +107,21 @@ QUICK_LEARNERS = ["rl2"]
 MEMORY = {"copy": {"longest": 10, "steps": 5000}, "recall": {"shortest": 2, "longest": 6, "steps": 10_000}}
 MEMORY_QUICK = {"copy": {"longest": 2, "steps": 60}}
 
+# learner → its training on the grid with a hidden goal
+GRID_WORLD = {
+    "varibad": Variant("grid-world-varibad", "grid_world_varibad.yaml"),
+    "rl2": Variant("grid-world-rl2", "grid_world_rl2.yaml"),
+}
+GRID_WORLD_QUICK = {"steps": 6_000, "lanes": 50}
+
+# kind of adaptation → its training on the pendubot; without extrinsics the module tells the parameters themselves
+RMA_PENDUBOT = {
+    "RMA": Variant("pendubot-rma", "pendubot_rma.yaml"),
+    "system identification": Variant("pendubot-sysid", "pendubot_rma.yaml", {"learner.settings.extrinsics": 0}),
+    "robust": Variant("pendubot-robust", "pendubot_rma.yaml", {"learner.name": "domain_randomised"}),
+}
+RMA_QUICK = {"steps": 400, "lanes": 4, "workers": 0, "task.settings.duration": 1.0}
+
 # (task, learner) → its training; rollouts are few, because every step is planned
 CART, DISABLED = "cart-pole", "half-cheetah, disabled joint"
 MODEL_BASED = {

@@ -61,7 +61,8 @@ def paid(goals: Array, first: NDArray[np.intp], settings: GridWorldSettings) -> 
 def best_way(settings: GridWorldSettings) -> NDArray[np.intp]:
     """Where the best search is after each step, (T, 2): a search over ways, of which the best `WIDTH` go on.
 
-    Of ways that are in the same place and have seen the same cells only the best one is kept.
+    Of ways that are in the same place and have seen the same cells only the best one is kept. What was seen is one
+    integer, which holds grids of up to 7 × 7 cells.
     """
     steps, cells = settings.episodes * settings.steps, GridWorld(settings).goals()
     index = np.full((settings.size,) * 2, -1)
@@ -79,8 +80,8 @@ def best_way(settings: GridWorldSettings) -> NDArray[np.intp]:
         score, mask = total[parent] + gain, seen[parent] | bit
         order = np.argsort(-score, kind="stable")
         at = reached * ((step + 1) % settings.steps != 0)  # where the next step begins
-        keys = np.stack([mask, at[:, 0], at[:, 1]], axis=1)[order]
-        kept = order[np.sort(np.unique(keys, axis=0, return_index=True)[1])[:WIDTH]]
+        key = (mask * settings.size + at[:, 0]) * settings.size + at[:, 1]
+        kept = order[np.sort(np.unique(key[order], return_index=True)[1])[:WIDTH]]
         place, seen, total = at[kept], mask[kept], score[kept]
         history.append((parent[kept], reached[kept]))
     way, current = np.zeros((steps, 2), np.intp), 0
