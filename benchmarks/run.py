@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.measure import Figure, machine, warning
 from hardware_io.config import write_atomically
 
-PARTS = ("env", "ppo", "meta", "training", "inference", "loop")
+PARTS = ("env", "ppo", "off_policy", "meta", "training", "inference", "loop")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--lanes", type=int, default=64, help="robots side by side in `env` (64)")
     result.add_argument("--workers", type=int, default=2, help="processes of ours and of the Bullet bound (2)")
-    result.add_argument("--threads", type=int, default=1, help="of PyTorch in `ppo`, ours and theirs (1)")
+    result.add_argument("--threads", type=int, default=1, help="of PyTorch in updates, ours and theirs (1)")
     result.add_argument("--out", default="runs/bench/bench.json", metavar="FILE.json", help="(%(default)s)")
     return result
 
@@ -49,6 +49,7 @@ def main(argv: list[str]) -> int:
     parts: dict[str, tuple[str, Callable[..., Callable[..., Any]]]] = {
         "env": ("benchmarks.environment", lambda run: partial(run, options.quick, lanes, options.workers)),
         "ppo": ("benchmarks.updates", lambda run: partial(run, options.quick, options.threads)),
+        "off_policy": ("benchmarks.off_policy", lambda run: partial(run, options.quick, options.threads)),
         "meta": ("benchmarks.meta_gradient", lambda run: partial(run, options.quick, options.threads)),
         "training": ("benchmarks.training", lambda run: partial(run, options.quick, options.workers)),
         "inference": ("benchmarks.inference", lambda run: partial(run, options.quick)),

@@ -56,6 +56,7 @@ def test_a_busy_machine_is_named() -> None:
     ("part", "expected"),
     [
         ("ppo", ["PPO update / SB3 PPO.train", "RL² update (GRU) / RecurrentPPO.train (LSTM)"]),
+        ("off_policy", ["SAC update / SB3 SAC.train", "PEARL gradient steps", "append, on disk", "size on disk"]),
         ("meta", ["MAML meta-gradient / a loop over tasks"]),
         ("training", ["share of wall-clock in which workers simulate"]),
         ("inference", ["Policy.step, 1 thread: p50", "Policy.step, 1 thread: p99"]),

@@ -29,7 +29,7 @@ class Demand:
 
 
 def demands(calls: int, turns: int) -> dict[str, Demand]:
-    """Of every learner in the table that gives commands; untrained, as none of this depends on weights. They take turns."""
+    """Of every learner that gives commands; untrained, since none of this depends on weights. Learners take turns."""
     spec = load_robot(ROBOT)
     interface = RobotFamily(spec, "swing_up").interface
     policies, sizes = {}, {}

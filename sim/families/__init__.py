@@ -17,6 +17,7 @@ from sim.family import Family
 
 FAMILIES = {  # name → (module, class)
     "navigation": ("sim.families.navigation", "Navigation"),
+    "point_robot": ("sim.families.point_robot", "PointRobot"),
     "bandits": ("sim.families.bandits", "Bandits"),
     "tabular": ("sim.families.tabular", "Tabular"),
     "grid_world": ("sim.families.grid_world", "GridWorld"),

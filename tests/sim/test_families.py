@@ -19,8 +19,8 @@ from sim.families.navigation import Navigation, NavigationBlock, NavigationSetti
 from sim.families.tabular import Tabular, TabularSettings, unpack
 from sim.family import Family
 
-PLAIN = ("navigation", "bandits", "tabular", "cartpole", "grid_world")
-UNCHANCED = ("navigation", "grid_world")  # nothing is random but the goal
+PLAIN = ("navigation", "point_robot", "bandits", "tabular", "cartpole", "grid_world")
+UNCHANCED = ("navigation", "point_robot", "grid_world")  # nothing is random but the goal
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -64,6 +64,23 @@ def test_splits(name: str) -> None:
         family.sample(2, rng, "outside")
     with pytest.raises(ConfigError, match=r"split: got 'some'; allowed: one of train, test$"):
         family.sample(2, rng, "some")
+
+
+@pytest.mark.parametrize("reward", ["sparse", "dense"])
+def test_point_robots_by_hand(reward: str) -> None:
+    family = make_family("point_robot", {"reward": reward, "feedback": True, "limit": 0.5}, "x.yaml")
+    block = family.block(2)
+    block.set_dynamics(np.array([[0.0], [np.pi / 2]]))
+    assert block.reset(np.random.default_rng(0)).tolist() == [[0, 0, 0, 1], [0, 0, 0, 1]]
+    block.step(np.array([[5.0, 0.1], [0.0, 0.4]]))
+    seen = block.step(np.array([[0.5, -0.1], [0.0, 0.3]]))
+    assert seen == pytest.approx(np.array([[1, 0, 1, 0], [0, 0.7, 0, 0]]))
+    assert block.reward == pytest.approx([1, 0] if reward == "sparse" else [0, -0.3])
+    seen = block.step(np.array([[0.0, 0.1], [0.0, 0.2]]))
+    assert seen == pytest.approx(np.array([[1, 0.1, 0.9, 0], [0, 0.9, 0.9, 0]]), abs=1e-6)
+    assert family.success(np.stack([seen, seen * 0], 1), np.ones((2, 1), bool)).tolist() == [False, False]
+    assert family.success(np.stack([seen * 0, seen], 1), np.ones((2, 1), bool)).tolist() == [True, True]
+    assert not block.terminated.any()
 
 
 def test_navigation_by_hand() -> None:
