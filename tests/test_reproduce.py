@@ -15,11 +15,22 @@ from benchmarks.reproduce.__main__ import main, read_remarks
 from benchmarks.reproduce.dqn import WAYS, episodes_to
 from benchmarks.reproduce.locomotion import of_learner
 from benchmarks.reproduce.memory import MEMORIES
+from benchmarks.reproduce.pearl import EXPLORED
 from benchmarks.reproduce.result import Aim, Estimate, Row, estimate
 from benchmarks.reproduce.session import CONFIGS, Session, Variant, made_once, train
 from benchmarks.reproduce.sinusoid import NETWORK, Sinusoids, inner_step, squared_error
 from benchmarks.reproduce.table import add_rows, duration, markdown, number, read_results
-from benchmarks.reproduce.variants import BANDITS, BUDGET, DQN, DQN_MAPPING, LOCOMOTION, NAVIGATION, TABULAR
+from benchmarks.reproduce.variants import (
+    BANDITS,
+    BUDGET,
+    DQN,
+    DQN_MAPPING,
+    LOCOMOTION,
+    MODEL_BASED,
+    NAVIGATION,
+    PEARL,
+    TABULAR,
+)
 from hardware_io.config import ConfigError
 
 TINY = Variant(
@@ -107,7 +118,15 @@ def test_every_budget_fits_its_file(tmp_path: Path) -> None:
     from adapt.run_folder import read_config
 
     of_dqn = [*DQN.values(), *(variant for variant, _ in DQN_MAPPING.values())]
-    for variant in [*BANDITS.values(), *TABULAR.values(), *NAVIGATION.values(), *LOCOMOTION.values(), *of_dqn]:
+    for variant in [
+        *BANDITS.values(),
+        *TABULAR.values(),
+        *NAVIGATION.values(),
+        *LOCOMOTION.values(),
+        *MODEL_BASED.values(),
+        *PEARL.values(),
+        *of_dqn,
+    ]:
         settings = variant.settings(Session(tmp_path), seed=1)
         config = read_config(CONFIGS / variant.config, [f"{key}={value}" for key, value in settings.items()])
         assert config.seed == 1
@@ -163,6 +182,13 @@ def test_tasks_begin_with_mapped_networks_and_without(tmp_path: Path) -> None:
 def test_episodes_to_a_threshold_are_those_before_it_is_first_reached() -> None:
     scores = np.array([[9.0, 1, 2], [1, 5, 2], [1, 2, 3]])
     assert episodes_to(5, scores).tolist() == [0, 1, 3]
+
+
+def test_pearl_looks_for_a_goal_between_nothing_and_what_can_be_had(tmp_path: Path) -> None:
+    means = quick("pearl", tmp_path)
+    best = means.pop("point robot: straight to the goal")
+    assert 10 < best < 14 and set(means) == {f"point robot: after {n} rollout{'s' * (n != 1)}" for n in EXPLORED}
+    assert all(0 <= value < best for value in means.values())
 
 
 def test_few_points_show_a_sinusoid(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from sim.vector_env import VectorEnv
 
 ROUNDS = 3  # adaptations
 BASELINE, ORACLE = "domain_randomised", "oracle"
-WITHOUT_MEMORY = {BASELINE, ORACLE, "ppo"}  # shown rewards, they would tell tasks apart without adapting
+WITHOUT_MEMORY = {BASELINE, ORACLE, "ppo", "pets"}  # shown rewards, they would tell tasks apart without adapting
 ROBOTS, AT_ONCE, QUICK_ROBOTS = 16, 8, 4  # tasks of a test, and side by side: a lane takes tens of megabytes
 SEED = 33_000
 
