@@ -50,8 +50,8 @@ class VariBAD(MemoryBased):
         self.interface = interface
         shown = {interface.previous_reward, interface.rollout_start}  # tell of the past, and that of rewards too much
         entries = [index for index in range(self.features.size) if index not in shown]
-        self.register_buffer("entries", torch.tensor(entries), persistent=False)
-        self.entries: Tensor
+        self.register_buffer("state_entries", torch.tensor(entries), persistent=False)
+        self.state_entries: Tensor
         state, known = len(entries), settings.latent + len(entries) + interface.actions
         self.decoders = dict[str, Decoder]()
         if interface.previous_reward is not None:
@@ -89,7 +89,7 @@ class VariBAD(MemoryBased):
 
     def state(self, observation: Tensor) -> Tensor:
         """What decoders see of observations (..., O): all but what was paid and what begins, (..., D)."""
-        return self.features(observation).index_select(-1, self.entries)
+        return self.features(observation).index_select(-1, self.state_entries)
 
     def beliefs(self, inputs: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
         """The belief at each step of trials, (B, N, 2Z), with gradients; after a rollout's end, its last one."""
