@@ -20,6 +20,10 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "benchmarks.reproduce.varibad",
         "VariBAD on a grid with a hidden goal (Zintgraf et al. 2020, section 5.1)",
     ),
+    "pearl": (
+        "benchmarks.reproduce.pearl",
+        "PEARL with sparse rewards, and on half-cheetahs (Rakelly et al. 2019, figures 3 and 7)",
+    ),
     "rma": ("benchmarks.reproduce.rma", "RMA on a pendubot with hidden dynamics (Kumar et al. 2021, table II)"),
     "model_based": (
         "benchmarks.reproduce.model_based",

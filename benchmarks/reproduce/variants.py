@@ -85,6 +85,35 @@ NAVIGATION = {
 }
 NAVIGATION_QUICK = {"steps": 16_000, "lanes": 100, "learner.settings.hidden": [32, 32]}
 
+# task → its training
+PEARL = {
+    "point robot": Variant("point-robot-pearl", "point_robot_pearl.yaml"),
+    "half-cheetah velocity": Variant(
+        "half-cheetah-velocity-pearl-long",
+        "half_cheetah_velocity.yaml",
+        {
+            "learner.name": "pearl",
+            "steps": 2_000_000,
+            "learner.settings.updates": 1000,
+            "learner.settings.hidden": [256, 256],
+            "learner.settings.critic_hidden": [256, 256],
+            "learner.settings.reward_scale": 5.0,
+        },
+    ),
+}
+PEARL_QUICK = {
+    "steps": 6400,
+    "lanes": 16,
+    "rollouts": 4,
+    "learner.settings.hidden": [16],
+    "learner.settings.critic_hidden": [32],
+    "learner.settings.encoder_hidden": [16],
+    "learner.settings.updates": 40,
+    "learner.settings.tasks": 8,
+    "learner.settings.batch": 16,
+    "learner.settings.context": 32,
+}
+
 # points of a task → outer steps of benchmarks/reproduce/sinusoid.py, as many as in the paper on Reptile
 SINUSOID = {5: 30_000, 10: 30_000}
 SINUSOID_QUICK = {10: 250}
