@@ -95,6 +95,7 @@ compare: $(DONE) ## all meta-learners beside each other; writes docs/meta-learne
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 double-pendulum: $(DONE) ## the double pendulum's published benchmarks, with a report; ARGS="--logs FOLDER" for real logs
+	$(BIN)/python -m benchmarks.double_pendulum twins
 	$(BIN)/python -m benchmarks.double_pendulum page $(ARGS)
 
 double-pendulum-train: $(DONE) ## train such a file anew, from scratch: half an hour on two cores
