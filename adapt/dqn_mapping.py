@@ -28,6 +28,8 @@ from policies.features import Normaliser
 from policies.mapping import MappingNetwork
 from policies.task_model import TaskModel
 
+MODELLED = 16  # tasks of the replay, from which the model learns in one step
+
 
 @dataclass(frozen=True)
 class InnerSettings:
@@ -175,10 +177,11 @@ class DQNMapping(DQN):
 
     def meta_update(self, support: list[Episodes], query: Episodes) -> dict[str, float]:
         trial = reduce(Episodes.then, [*support, query])
+        acted = self.weights(query.fast[:, 0]).detach()  # before the shared weights move
         metrics = super().meta_update(support, query)
         self.changes.update(self.features.expand(trial.observation).diff(dim=2)[trial.valid])
         self.rewards.update(trial.gained[trial.valid][:, None])
-        reached = self.descend(self.weights(query.fast[:, 0]).detach(), trial, self.settings.inner.later_steps)
+        reached = self.descend(acted, trial, self.settings.inner.later_steps)
         described = self.described(self.sample_of(trial))
         for _ in range(self.settings.mapping.updates):
             learned = self.learn(described, query, reached)
@@ -189,7 +192,7 @@ class DQNMapping(DQN):
         """One gradient step of model and mapping for tasks of transitions (B, N, X) that reached weights (B, W)."""
         settings = self.settings.mapping
         keys = self.replay.partitions
-        drawn = torch.randint(len(keys), (16,)).tolist()
+        drawn = torch.randint(len(keys), (MODELLED,)).tolist()
         batch = self.replay.sample_of([keys[i] for i in drawn], 2 * settings.transitions).to(self.limit.device)
         seen, held_out = self.described(self.rows(batch)).chunk(2, dim=1)
         loss = foretelling = self.model.error(self.model.encode(seen), held_out).mean()

@@ -27,7 +27,7 @@ from benchmarks.reproduce.variants import DQN, DQN_MAPPING, DQN_MAPPING_QUICK, D
 from hardware_io.state import Array
 from sim.vector_env import VectorEnv
 
-TASKS, ROUNDS = 32, 15
+TASKS, ROUNDS = 24, 6
 QUICK_TASKS, QUICK_ROUNDS = 4, 2
 SEED = 35_000
 SHOWN = (0, 1, 5)  # episodes after which returns stand in the notes

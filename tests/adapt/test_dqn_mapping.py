@@ -109,6 +109,16 @@ def test_the_library_holds_the_last_tasks(trained: Trainer) -> None:
     assert torch.equal(learner.library[rest], before[rest])
 
 
+def test_what_enters_the_library_has_acted(tmp_path: Path) -> None:
+    """An offset from the shared weights counts from where they were, not from where the update moved them."""
+    settings = {**SMALL, "inner": {"steps": 1, "later_steps": 1, "rate": 0.0}}
+    trainer = Trainer(config(learner={"name": "dqn_mapping", "settings": settings}, steps=1), tmp_path)
+    learner = learner_of(trainer)
+    before = learner.shared.detach().clone()
+    assert trainer.run()
+    assert torch.equal(learner.sources, before.expand(TASKS, -1)) and not torch.equal(learner.shared, before)
+
+
 def test_training_says_which_sources_were_near(trained: Trainer) -> None:
     metrics = trained.metrics
     assert metrics["sources"] == 6 and 1 <= metrics["sources_used"] <= 6
