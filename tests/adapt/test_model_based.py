@@ -150,8 +150,8 @@ def test_a_context_is_a_gradient_step_on_the_last_steps() -> None:
 @pytest.mark.parametrize("name", ["grbal", "rebal"])
 def test_the_context_tells_robots_apart(name: str) -> None:
     """Half of the points go the opposite way: without a context nothing is known of where one goes."""
-    learner = learner_of(name, batches=150)
-    for iteration in range(4):
+    learner = learner_of(name, batches=100, batch=192, model={"members": 2, "hidden": [32, 32]})
+    for iteration in range(5):
         learner.begun.fill_(False)  # noise acts, which shows all sides
         learner.meta_update([], collected(learner, (-1.0, 1.0), iteration))
     episodes = collected(learner, (-1.0, 1.0), 9)
