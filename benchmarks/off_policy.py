@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Size:
 
     hidden: int = 64
     batch: int = 256
-    updates: int = 50
+    updates: int = 20
 
 
 def episodes_of(robots: int, rollouts: int, steps: int) -> Episodes:
@@ -52,6 +53,19 @@ def episodes_of(robots: int, rollouts: int, steps: int) -> Episodes:
     observation = torch.randn(robots, rollouts, steps + 1, 17, generator=generator)
     fast = torch.zeros(robots, rollouts, 6)
     return Episodes(observation, action, action, normal(6), normal(), ~never, never, fast, fast[:, 0], None)
+
+
+class Ours:
+    """The gradient steps of one of ours; calling it is one turn, whose rate counts `each` for a step."""
+
+    def __init__(self, name: str, size: Size, each: int) -> None:
+        self.learner, self._count = learner_of(name, size), size.updates * each
+
+    def __call__(self) -> float:
+        return rate(self._learn, self._count)
+
+    def _learn(self) -> None:
+        self.learner.learn()
 
 
 def learner_of(name: str, size: Size) -> OffPolicy:
@@ -79,10 +93,11 @@ class Theirs:
         self._model = SAC("MlpPolicy", env, buffer_size=3200, policy_kwargs=network, device="cpu")
         self._model.set_logger(configure(None, []))
         rng = np.random.default_rng(0)
+        buffer: Any = self._model.replay_buffer
         for _ in range(3200):
             seen, after = rng.standard_normal((2, 1, width)).astype(np.float32)
             action, reward = rng.uniform(-1, 1, (1, 6)).astype(np.float32), rng.standard_normal(1)
-            self._model.replay_buffer.add(seen, after, action, reward, np.zeros(1), [{}])
+            buffer.add(seen, after, action, reward, np.zeros(1), [{}])
         self._size = size
 
     def __call__(self) -> float:
@@ -92,17 +107,15 @@ class Theirs:
 
 def updates(size: Size, turns: int) -> list[Figure]:
     """Soft actor-critics beside each other."""
-    ours = learner_of("sac", size)
-    theirs = Theirs(size, ours.input_size)
-    contestants = {OURS: lambda: rate(lambda: ours.learn(), size.updates * size.batch), SB3: theirs}
+    ours = Ours("sac", size, size.batch)
+    contestants: dict[str, Callable[[], float]] = {OURS: ours, SB3: Theirs(size, ours.learner.input_size)}
     section = f"SAC update: perceptron 2x{size.hidden}, {size.batch} samples a step, {torch.get_num_threads()} thread"
     return compare(section, take_turns(contestants, turns), UNIT, OURS, {SB3: AIM})
 
 
 def pearl(size: Size, turns: int) -> list[Figure]:
     """Gradient steps of PEARL as configured by default: 16 tasks, of each 32 samples and up to 64 of context."""
-    learner = learner_of("pearl", size)
-    values = take_turns({"PEARL": lambda: rate(lambda: learner.learn(), size.updates)}, turns)["PEARL"]
+    values = take_turns({"PEARL": Ours("pearl", size, 1)}, turns)["PEARL"]
     return [summary(f"PEARL: perceptrons 2x{size.hidden}", "PEARL gradient steps", values, "steps/s")]
 
 
@@ -112,17 +125,22 @@ def replay(turns: int, robots: int) -> list[Figure]:
     figures, count = list[Figure](), robots * 200
     for name, folder, priority in (("in memory", None, 0.0), ("on disk", "disk", 0.0), ("prioritised", None, 0.6)):
         with store(folder, priority) as kept:
-            keys = iter(range(10**9))
-
-            def append(kept: Replay = kept, keys: Iterator[int] = keys) -> None:
-                kept.append(episodes, [next(keys) for _ in range(robots)])
-
+            append = partial(more, kept, episodes)
             append()
-            drawn = {"append": partial(rate, append, count), "sample": partial(rate, partial(many, kept), 256 * 20)}
+            drawn: dict[str, Callable[[], float]] = {
+                "append": partial(rate, append, count),
+                "sample": partial(rate, partial(many, kept), 256 * 20),
+            }
             values = take_turns(drawn, turns)
             figures += [summary(section, f"{what}, {name}", each, "transitions/s") for what, each in values.items()]
             size = kept.bytes
     return [*figures, summary(section, "size on disk", [float(size)], "bytes a transition")]
+
+
+def more(kept: Replay, episodes: Episodes) -> None:
+    """Trials of new robots."""
+    known = len(kept.partitions)
+    kept.append(episodes, range(known, known + episodes.robots))
 
 
 def many(kept: Replay) -> None:
