@@ -42,7 +42,11 @@ class Beliefs:
 
 @torch.no_grad()
 def beliefs(run: Run, rollouts: int) -> Beliefs:
-    """Of one rollout on each of so many grids: what would be paid for each move into a cell, its mean over moves."""
+    """Of one rollout on each of so many grids: what a move into a cell would pay.
+
+    The mean over moves, each with the weight of how often it was made, plus one: of moves that are never made, the
+    decoder knows nothing.
+    """
     learner, family = run.learner, run.family
     assert isinstance(learner, VariBAD) and isinstance(family, GridWorld)
     with one_thread(), VectorEnv(family, rollouts, workers=0, groups=1) as envs:
@@ -52,9 +56,11 @@ def beliefs(run: Run, rollouts: int) -> Beliefs:
     before, action = (each.ravel() for each in np.indices((size**2, len(MOVES))))
     after = _reached(before, action, size)
     moves = (before != after).nonzero()[0]
+    place, acted = _lived(lived, size**2)
+    made = np.bincount((place * len(MOVES) + acted).ravel(), minlength=len(before)) + 1
     state = learner.state(torch.eye(size**2, family.interface.observation))
     asked = torch.cat([state[before[moves]], torch.eye(len(MOVES))[action[moves]], state[after[moves]]], dim=-1)
-    into = torch.eye(size**2)[after[moves]]
+    into = torch.eye(size**2)[after[moves]] * torch.tensor(made[moves], dtype=torch.float32)[:, None]
     belief = learner.beliefs(learner.inputs(lived)[:, :, :-1], fast[:, : learner.memory_size], lived.valid)
     answers = torch.stack([_answers(learner, one, asked) for one in belief.unbind(1)], dim=1)
     expected = ((answers @ into / into.sum(0)).double().numpy() - paid[0]) / (paid[1] - paid[0])
@@ -72,13 +78,17 @@ def _answers(learner: VariBAD, belief: Tensor, asked: Tensor) -> Tensor:
 def _history(lived: Episodes, family: GridWorld) -> tuple[NDArray[np.bool_], ...]:
     """Which cells were visited before each step, which were not, and whether the goal was found by then."""
     size, cells = family.settings.size, family.settings.size**2
-    place = lived.observation[:, 0, :-1, :cells].argmax(-1).numpy()
-    reached = np.eye(cells, dtype=bool)[_reached(place, lived.asked[:, 0].argmax(-1).numpy(), size)]
+    reached = np.eye(cells, dtype=bool)[_reached(*_lived(lived, cells), size)]
     visited = np.cumsum(reached, axis=1) - reached > 0
     found = (lived.reward[:, 0] > 0).numpy()
     column, row = family.goals().astype(np.intp).T
     possible = np.isin(np.arange(cells), row * size + column)
     return visited & possible, ~visited & possible, np.cumsum(found, axis=1) - found > 0
+
+
+def _lived(lived: Episodes, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Cell and action of each step, (B, T) each."""
+    return lived.observation[:, 0, :-1, :cells].argmax(-1).numpy(), lived.asked[:, 0].argmax(-1).numpy()
 
 
 def _reached(place: NDArray[np.intp], action: NDArray[np.intp], size: int) -> NDArray[np.intp]:
