@@ -71,6 +71,7 @@ class MetaLearner(nn.Module, ABC):
 
     Settings: type  # dataclass of the learner's own settings
     trained: float = 0.0  # share of the training that is over, as the outer loop says
+    entries: dict[str, int] = {}  # noqa: RUF012  those of the fast state that tell people something, by name
     kept: Tensor  # (F,) bool: what is carried from rollout to rollout; the rest returns to its initial value
     randomised = True  # whether it is trained on random tasks; if not, on the nominal one
     overlaps = True  # whether its update can do with what older weights did, by the probabilities that were recorded

@@ -64,6 +64,7 @@ class ModelBased(MetaLearner):
         step = [interface.observation, interface.actions, 1] if memory else [0, 0, 0]
         self.parts = [memory, *step, 1]
         self.register_buffer("kept", torch.arange(sum(self.parts)) < memory)
+        self.entries = {"doubt": sum(self.parts) - 1}
         self.register_buffer("limit", torch.tensor(interface.limit, dtype=torch.float32))
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))  # there is a model to plan with
         self.limit: Tensor

@@ -88,8 +88,9 @@ def make_bundle(
         raise ExportError(f"graph of {name}: holds {', '.join(sorted(found))}; allowed: operators without inner loops")
     fast, kept = learner.fast0(1)[0].detach().cpu().numpy(), learner.kept.cpu().numpy()
     made_with = {"torch": str(torch.__version__), "opset": OPSET}
+    made = {**provenance, "exporter": made_with, **({"entries": learner.entries} if learner.entries else {})}
     slow = b"" if learner.in_graph else pack(learner)
-    return Bundle(graph, spec, task, name, fast, kept, {**provenance, "exporter": made_with}, slow, teaching or {})
+    return Bundle(graph, spec, task, name, fast, kept, made, slow, teaching or {})
 
 
 def teaching_of(run: Run) -> dict[str, int]:

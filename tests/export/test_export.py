@@ -161,6 +161,18 @@ def test_the_same_learner_gives_the_same_bytes(small: Exported, pendulum: RobotS
     )
 
 
+def test_what_the_fast_state_tells_people_has_a_name(export: Callable[[str], Exported], small: Exported) -> None:
+    bundle, learner = export("pets").bundle, export("pets").learner
+    assert bundle.provenance["entries"] == {"doubt": bundle.fast.size - 1} and "entries" not in small.bundle.provenance
+    inputs = torch.full((1, 3), 0.3), learner.fast0(1), torch.zeros(1, 1)
+    values = {name: value.numpy() for name, value in zip(("observation", "fast", "noise"), inputs, strict=True)}
+    _, fast = open_session(bundle.graph).run(None, values)
+    with torch.no_grad():
+        command, _, _ = learner.act(*inputs)
+        told = learner.model(inputs[0], command / learner.limit, torch.zeros(1, 0))
+    assert fast[0, -1] == pytest.approx(0.1 * told.spread[0, :-1].mean().sqrt().item(), rel=1e-4)
+
+
 def test_a_fused_recurrent_layer_is_refused(pendulum: RobotSpec) -> None:
     class Fused(RL2):
         def think(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
