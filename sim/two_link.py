@@ -1,4 +1,4 @@
-"""Planar robots of two joints in closed form: a world like Bullet's at a seventh of its price.
+"""Planar robots of two joints in closed form: a world like Bullet's at a tenth of its price.
 
 What Bullet does for one robot after the other is a few lines of batched numpy here, with the same steps (semi-implicit
 Euler) and the same friction (an impulse that arrests a joint, as far as it may). A rotor turns with its joint alone.
