@@ -19,7 +19,7 @@ from sim.families.navigation import Navigation, NavigationBlock, NavigationSetti
 from sim.families.tabular import Tabular, TabularSettings, unpack
 from sim.family import Family
 
-PLAIN = ("navigation", "point_robot", "bandits", "tabular", "cartpole", "grid_world")
+PLAIN = ("navigation", "point_robot", "bandits", "tabular", "cartpole", "cartpole_swing", "grid_world")
 UNCHANCED = ("navigation", "point_robot", "grid_world")  # nothing is random but the goal
 
 
