@@ -2,7 +2,8 @@
 
 On the tasks of MAML (Finn et al. 2017, section 5.3) and on a robot with hidden dynamics. What others publish was
 measured on MuJoCo's models, so what is to be compared stands in the table: between one policy for all tasks, which
-cannot adapt, and an oracle that is told the task lies what adapting can gain.
+cannot adapt, and an oracle that is told the task lies what adapting can gain. Actions are drawn, as in the papers; an
+oracle that ran forward by 53 a rollout with drawn ones ran by 7 without.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sim.vector_env import VectorEnv
 
 ROUNDS = 3  # adaptations
 BASELINE, ORACLE = "domain_randomised", "oracle"
-WITHOUT_MEMORY = {BASELINE, ORACLE, "ppo", "pets"}  # shown rewards, they would tell tasks apart without adapting
+WITHOUT_MEMORY = {BASELINE, ORACLE, "ppo", "pets", "sac"}  # shown rewards, they would tell tasks apart without adapting
 ROBOTS, AT_ONCE, QUICK_ROBOTS = 16, 8, 4  # tasks of a test, and side by side: a lane takes tens of megabytes
 SEED = 33_000
 
@@ -74,7 +75,7 @@ def score(session: Session, run: Run, rounds: int = ROUNDS) -> Score:
     with one_thread(), VectorEnv(run.family, at_once * config.copies, config.workers, groups) as envs:
         for index in range(robots // at_once):
             fast = begin_trial(envs, run.learner, config.copies, np.random.default_rng((SEED, index)))
-            result = progress(envs, run.learner, fast, rounds, 1, (SEED, 1, index))
+            result = progress(envs, run.learner, fast, rounds, 1, (SEED, 1, index), explore=True)
             success = None if result[1] is None else result[1].astype(np.float64)
             found.append(Score(result[0].cpu().double().numpy(), success))
     return joined(found)

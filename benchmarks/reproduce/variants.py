@@ -125,7 +125,7 @@ LOCOMOTION = {
     "half-cheetah velocity": Variant("half-cheetah-velocity", "half_cheetah_velocity.yaml", BUDGET),
     "pendubot swing-up": Variant("pendubot-swing-up", "pendubot_swing_up.yaml", SWING_UP),
     "half-cheetah direction": Variant("half-cheetah-direction", "half_cheetah_direction.yaml", BUDGET),
-    "ant direction": Variant("ant-direction", "ant_direction.yaml", {**BUDGET, "steps": 160_000}),
+    "ant direction": Variant("ant-direction", "ant_direction.yaml", {**BUDGET, "steps": 100_000}),
 }
 GRADIENT_BASED = {"lanes": 40, "copies": 5, "rollouts": 2, "support": 1}  # learners that adapt between rollouts
 OF_LEARNER = {"fine_tune": {"rollouts": 4, "support": 3}, "scratch": {"steps": 1}}  # as in navigation
