@@ -26,15 +26,13 @@ from hardware_io.config import option
 from hardware_io.interface import Interface
 from policies.perceptron import Perceptron
 
-FAINT = 3.0  # taken from what a factor's precision follows from: to begin with a transition tells 0.05 of the prior
-
 
 @dataclass(frozen=True)
 class PEARLSettings(SACSettings):
     latent: int = option(5, min=1, help="numbers that a robot is described by")
     encoder_hidden: tuple[int, ...] = option((64, 64), min=1)
     infer: str = option("step", choices=("step", "rollout"), help="when the policy is told a new belief")
-    kl: float = option(0.01, min=0.0, help="weight of the belief's divergence from the prior, nats a task")
+    kl: float = option(0.001, min=0.0, help="weight of the belief's divergence from the prior, nats a task")
     tasks: int = option(16, min=1, help="in one gradient step")
     batch: int = option(32, min=1, unit="transitions", help="of each of these tasks")
     context: int = option(64, min=1, unit="transitions", help="of the same task, at most, that a belief comes from")
@@ -55,7 +53,7 @@ class PEARL(SAC):
         super().__init__(interface, settings, memory=sum(self.parts), latent=size)
         self.kept[: 2 * size] = True
         reads = 2 * self.features.size + interface.actions
-        self.encoder = Perceptron([reads, *settings.encoder_hidden, 2 * size], output_gain=0.1)
+        self.encoder = Perceptron([reads, *settings.encoder_hidden, 2 * size], output_gain=1.0)
         places = torch.arange(size)
         self.register_buffer("filled_at", places // interface.actions, persistent=False)  # step whose noise fills it
         self.register_buffer("filled_from", places % interface.actions, persistent=False)
@@ -69,7 +67,7 @@ class PEARL(SAC):
     def factors(self, transitions: Tensor, train: bool = False) -> tuple[Tensor, Tensor]:
         """Mean and precision (..., L) of each transition's factor."""
         mean, precision = (self.encoder.train_on if train else self.encoder)(transitions).chunk(2, dim=-1)
-        return mean, softplus(precision - FAINT)
+        return mean, softplus(precision)
 
     def recall(self, observation: Tensor, action: Tensor, noise: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_precision, offset, count, before, *held = memory.split(self.parts, dim=-1)
