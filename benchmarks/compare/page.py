@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adapt.evaluate import Score, gap_closed
+from adapt.evaluate import Score
 from benchmarks.compare.robot import Demand
 from benchmarks.compare.scores import AFTER, TASKS, Result, curve, headline, of_task
-from benchmarks.reproduce.locomotion import BASELINE, ORACLE, SEED
+from benchmarks.reproduce.locomotion import BASELINE, ORACLE, gap
 from benchmarks.reproduce.result import Estimate
 from benchmarks.reproduce.table import duration, number
 
@@ -49,7 +49,7 @@ def table(found: dict[str, list[Result]]) -> list[str]:
         cells = [cell(one, of_success) for one in curve(seeds, headline(seeds))]
         first, seconds = seeds[0], float(np.mean([one.seconds for one in seeds]))
         rollouts = f"{first.rollouts} rollout" + ("s" if first.rollouts > 1 else "")
-        ends = [gap(name, found), str(len(seeds)), f"{first.steps:,}", duration(seconds), rollouts]
+        ends = [closed(name, found), str(len(seeds)), f"{first.steps:,}", duration(seconds), rollouts]
         lines.append(f"| {name} | " + " | ".join(cells + ends) + " |")
     return lines
 
@@ -61,15 +61,14 @@ def cell(one: Estimate, share: bool) -> str:
     return number(one.mean * factor) + half
 
 
-def gap(name: str, found: dict[str, list[Result]]) -> str:
+def closed(name: str, found: dict[str, list[Result]]) -> str:
     """With its interval over robots; nothing for the two between which it lies, or without them."""
     if name in (BASELINE, ORACLE) or BASELINE not in found or ORACLE not in found:
         return ""
     own, low, high = (joined(found[one]) for one in (name, BASELINE, ORACLE))
     if not len(own.returns) == len(low.returns) == len(high.returns):
         return ""  # of other seeds: robots would not be the same
-    mean, below, above = gap_closed(own, low, high, len(AFTER) - 1, np.random.default_rng(SEED))
-    return f"{mean:.0%} [{below:.0%}, {above:.0%}]"
+    return gap(own, low, high, len(AFTER) - 1)
 
 
 def joined(seeds: list[Result]) -> Score:

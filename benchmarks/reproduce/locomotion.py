@@ -95,12 +95,16 @@ def _row(label: str, trained: list[Trained], scores: list[Score], gap: str) -> R
     return Row(label, estimate([one.returns[:, ROUNDS] for one in scores]), None, "", trained[0].steps, seconds, note)
 
 
+def gap(own: Score, baseline: Score, oracle: Score, after: int) -> str:
+    """Share of the return that lies between baseline and oracle, with its interval over robots."""
+    plain = [Score(one.returns, None) for one in (own, baseline, oracle)]
+    if plain[2].returns[:, after].mean() <= plain[1].returns[:, after].mean():
+        return "none: the oracle is no better than the baseline"
+    mean, low, high = gap_closed(plain[0], plain[1], plain[2], after, np.random.default_rng(SEED))
+    return f"{mean:.0%} [{low:.0%}, {high:.0%}]"
+
+
 def _gap(name: str, scores: dict[str, Score]) -> str:
-    """Share of the return that lies between baseline and oracle, with its interval."""
     if name in (BASELINE, ORACLE):
         return ""
-    three = [Score(scores[one].returns, None) for one in (name, BASELINE, ORACLE)]
-    if three[2].returns[:, ROUNDS].mean() <= three[1].returns[:, ROUNDS].mean():
-        return "; no gap to close: the oracle is no better than the baseline"
-    mean, low, high = gap_closed(three[0], three[1], three[2], ROUNDS, np.random.default_rng(SEED))
-    return f"; gap closed {mean:.0%} [{low:.0%}, {high:.0%}]"
+    return f"; gap closed {gap(scores[name], scores[BASELINE], scores[ORACLE], ROUNDS)}"
