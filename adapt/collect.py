@@ -17,7 +17,6 @@ from adapt.episodes import Episodes
 from adapt.learner import MetaLearner
 from adapt.rollout import begin_trial, rollout
 from adapt.run_folder import TrainConfig
-from hardware_io.config import ConfigError
 from sim.family import Family
 from sim.vector_env import VectorEnv
 
@@ -53,7 +52,7 @@ def collect(config: TrainConfig, envs: VectorEnv, learner: MetaLearner, iteratio
 
 
 def with_regret(family: Family, episodes: Episodes) -> Episodes:
-    """The episodes with each step's `regret` beside it, (B, K, T). Raises ConfigError where the family has none.
+    """The episodes with each step's `regret` beside it, (B, K, T), of a family that knows it.
 
     By the performance difference lemma (Kakade and Langford 2002) its expectation tells policies apart exactly as the
     expected return does, but what luck paid is not in it, nor what the best policy of a task would have got anyway.
@@ -62,8 +61,6 @@ def with_regret(family: Family, episodes: Episodes) -> Episodes:
         raise ValueError("the regret of rollouts with unknown dynamics is unknown")
     seen = (episodes.dynamics, episodes.observation, episodes.asked)
     regret = family.regret(*(values.double().cpu().numpy() for values in seen))
-    if regret is None:
-        raise ConfigError("config", "regret", True, f"false: {family.name} does not know it")
     return replace(episodes, extra={**episodes.extra, "regret": torch.from_numpy(regret).to(episodes.reward)})
 
 
