@@ -30,7 +30,8 @@ from hardware_io.state import Array, DriverError, JointCommand, JointState, Poll
 from hardware_io.timing import Grid, Interruptions, real_time, undisturbed
 
 Float32 = NDArray[np.float32]
-Reward = Callable[[Float32, Float32, Float32], Any]  # observation (O,), action (A,), next observation (O,) → number
+# observation (O,), action (A,), next observation (O,), the action before (A,) or zeros → number
+Reward = Callable[[Float32, Float32, Float32, Float32], Any]
 Answer = TypeVar("Answer")
 FIRST_ANSWER = 0.2  # s, for a robot that was silent because nobody asked it
 
@@ -231,7 +232,8 @@ class ControlLoop:
         step, reward = gathered.step, 0.0
         if self._rewards and self._reward is not None and step:
             before, action = gathered.observation[step - 1], gathered.asked[step - 1]
-            reward = float(self._reward(before, action, assemble(self.spec, state, False)))
+            previous = gathered.asked[step - 2] if step > 1 else np.zeros_like(action)
+            reward = float(self._reward(before, action, assemble(self.spec, state, False), previous))
         gathered.observation[step] = assemble(self.spec, state, step == 0, reward)
 
     def _decide(self, gathered: _Gathered) -> tuple[Float32, float]:

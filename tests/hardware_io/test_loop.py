@@ -332,11 +332,12 @@ def test_the_previous_reward_comes_from_the_task(pump: Bundle) -> None:
     bundle = replace(pump, spec=replace(pump.spec, channels=channels))
     with pytest.raises(ValueError, match="channel previous_reward; the loop needs the task's reward"):
         Bench(bundle)
-    bench = Bench(bundle, reward=lambda before, action, after: 10 * action[0] + after[0])
+    bench = Bench(bundle, reward=lambda before, action, after, last: 10 * action[0] + after[0] + last[0])
     with bench.loop.session():
         rollout = bench.loop.rollout(pump.fast, 10, np.random.default_rng(1))
     assert rollout.observation[0, 2] == 0.0
-    wanted = 10 * rollout.asked[:, 0] + rollout.observation[1:, 0]
+    before = np.concatenate([[0.0], rollout.asked[:-1, 0]])
+    wanted = 10 * rollout.asked[:, 0] + rollout.observation[1:, 0] + before
     np.testing.assert_allclose(rollout.observation[1:, 2], wanted, rtol=1e-6)
 
 
