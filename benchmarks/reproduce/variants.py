@@ -120,7 +120,7 @@ SINUSOID_QUICK = {10: 250}
 
 # task → its file; on a task every learner has the same number of environment steps
 BUDGET = {"steps": 400_000, "lanes": 16, "workers": 1}
-SWING_UP = {"steps": 1_500_000, "lanes": 64, "workers": 1}  # a pendubot costs a tenth of a half-cheetah
+SWING_UP = {"steps": 750_000, "lanes": 32, "workers": 1}  # a pendubot costs a tenth of a half-cheetah
 LOCOMOTION = {
     "half-cheetah velocity": Variant("half-cheetah-velocity", "half_cheetah_velocity.yaml", BUDGET),
     "pendubot swing-up": Variant("pendubot-swing-up", "pendubot_swing_up.yaml", SWING_UP),
