@@ -47,8 +47,8 @@ The leaderboard's plant has neither friction nor rotors; its machine has both. `
 twins` plays each file on twins in MuJoCo, behind driver, CAN protocol, envelope and control loop, with bodies, friction
 (shoulder 0.14 to 0.34 N·m, elbow 0.08 to 0.24 N·m), rotors, delays and noise drawn from what the machine's logs leave
 open (`sim/robots/double_pendulum/*_lab.yaml`). Files ending in `_lab` may give 0.5 N·m on the other joint, which the
-competition grants against its friction. Success before any adaptation, and after each rollout that teaches, of 5 s;
-with 95 % intervals.
+rules for the machine grant against its friction (`real_ai_gym_leaderboard`, ICRA 2025); these files use it as they see
+fit. Success before any adaptation, and after each rollout that teaches, of 5 s; with 95 % intervals.
 """
 END = np.array([0.35, 0.35, 1.0, 1.0])  # rad, rad, rad/s, rad/s around upright: the leaderboard's
 
