@@ -24,7 +24,7 @@ from hardware_io.bundle import Bundle
 from hardware_io.clock import Clock
 from hardware_io.config import ConfigError, build, dump, option
 from hardware_io.loop import ControlLoop
-from hardware_io.recorder import Recorder
+from hardware_io.recorder import Recorder, RecordingError
 from hardware_io.recording import Recording, Rollout, read_recording
 
 Float32 = NDArray[np.float32]
@@ -143,8 +143,11 @@ class Session:
 
     def _take(self) -> IO[bytes]:
         """The folder for this process alone, until it ends in whatever way."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.folder / "lock").open("ab")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / "lock").open("ab")
+        except OSError as error:
+            raise RecordingError(f"{self.folder}: cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

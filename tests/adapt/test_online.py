@@ -264,7 +264,7 @@ def test_a_stop_deploys_nothing_and_leaves_a_log(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--session", "{folder}/pump.onnx/logs"], "pump.onnx/logs/0001.mcap: cannot be written"),
+        (["--session", "{folder}/pump.onnx/logs"], "pump.onnx/logs: cannot be written"),
         (["--channel", "/dev/no-such-adapter"], "cannot open interface 'slcan', channel '/dev/no-such-adapter'"),
         (["--rollouts", "0"], "acclimate adapt: rollouts: got 0; allowed: at least 1"),
         (["--judge", "11"], "acclimate adapt: judge: got 11; allowed: at most 10"),
