@@ -33,7 +33,7 @@ SEED = 33_000
 
 def rows(session: Session) -> Iterator[Row]:
     """Every learner on every task, the baseline and the oracle first."""
-    learners = QUICK_LEARNERS if session.quick else in_order()
+    learners = [BASELINE, ORACLE, *QUICK_LEARNERS] if session.quick else in_order()
     for task, variant in list(LOCOMOTION.items())[: 1 if session.quick else None]:
         scores: dict[str, Score] = {}
         for name in learners:

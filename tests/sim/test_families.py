@@ -193,7 +193,9 @@ def test_regret_looks_ahead() -> None:
 
 def test_families_that_do_not_know_their_best_policy_know_no_regret() -> None:
     family = make_family("navigation", {}, "x.yaml")
-    assert family.regret(np.zeros((1, 2)), np.zeros((1, 1, 2, 4)), np.zeros((1, 1, 1, 2))) is None
+    assert not family.knows_regret and make_family("bandits", {}, "x.yaml").knows_regret
+    with pytest.raises(NotImplementedError, match="regret of navigation is not known"):
+        family.regret(np.zeros((1, 2)), np.zeros((1, 1, 2, 4)), np.zeros((1, 1, 1, 2)))
 
 
 def test_feedback_is_appended_to_any_block() -> None:

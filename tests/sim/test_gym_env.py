@@ -73,8 +73,8 @@ def test_bad_options_are_named(options: dict[str, object], words: str) -> None:
 def test_an_unknown_split_or_task_parameter_is_named() -> None:
     with pytest.raises(ConfigError, match=r"split.*'dev'"):
         RobotEnv(split="dev")
-    with pytest.raises(ConfigError, match=r"tasks\.swing_up\.speed"):
-        RobotEnv(speed=3)
+    with pytest.raises(ConfigError, match=r"tasks\.swing_up\.pace"):
+        RobotEnv(pace=3)
 
 
 def test_running_out_of_time_is_truncation_and_tells_success() -> None:
