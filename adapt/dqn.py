@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapt.episodes import Episodes
-from adapt.learner import MetaLearner
 from adapt.replay import Replay, ReplaySettings, Transitions
+from adapt.replayed import Replayed
 from hardware_io.config import option
 from hardware_io.interface import Interface
 from policies.features import Features
@@ -67,7 +65,7 @@ class DQNSettings:
     updates: int = option(100, min=1, unit="gradient steps", help="after each trial of all lanes")
 
 
-class DQN(MetaLearner):
+class DQN(Replayed):
     """Values are in units of a mean reward: rewards count (1 - discount) in them."""
 
     Settings: type = DQNSettings
@@ -89,22 +87,9 @@ class DQN(MetaLearner):
         self.exploration: Tensor
         self.limit: Tensor
         self.replay = Replay(interface, settings.replay, {"previous": self.recalled} if self.recalls else None)
-        self.tasks = 0  # so far
-        self.adam = torch.optim.Adam([self.shared], settings.learning_rate)
 
-    def keep_in(self, folder: Path) -> None:
-        self.replay.keep_in(folder)
-
-    def optimiser_state(self) -> dict[str, Any]:
-        return {"adam": self.adam.state_dict(), "replay": self.replay.state_dict(), "tasks": self.tasks}
-
-    def load_optimiser_state(self, state: dict[str, Any]) -> None:
-        self.adam.load_state_dict(state["adam"])
-        self.replay.load_state_dict(state["replay"])
-        self.tasks = state["tasks"]
-
-    def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor:
-        return torch.zeros(batch, len(self.kept), device=self.limit.device)
+    def make_optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam([self.shared], self.settings.learning_rate)
 
     def values(self, observation: Tensor, previous: Tensor | None, weights: Tensor) -> Tensor:
         """Observation (..., O), previous action (..., A), weights (B or 1, W) → values (..., D, L).
@@ -151,21 +136,18 @@ class DQN(MetaLearner):
 
     def remember(self, trial: Episodes) -> Sequence[int]:
         """Put a trial into the replay, each task under a key of its own; the keys."""
-        keys = range(self.tasks, self.tasks + trial.robots)
-        self.tasks += trial.robots
         previous = self.previous(trial)
-        self.replay.append(trial, keys, None if previous is None else {"previous": previous[:, :, :-1]})
-        return keys
+        return self.store(trial, None if previous is None else {"previous": previous[:, :, :-1]})
 
     def step(self) -> tuple[Tensor, Tensor]:
         """One gradient step of the shared weights, and its target's after them; loss and mean value."""
         batch = self.replay.sample(self.settings.batch).to(self.limit.device)
         value, error = self.temporal_difference(batch, self.shared[None], self.target[None])
         loss = (batch.weight * huber(error).mean(-1)).mean()
-        self.adam.zero_grad()
+        self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_([self.shared], STEEPEST)
-        self.adam.step()
+        self.optimiser.step()
         with torch.no_grad():
             self.target.lerp_(self.shared, self.settings.target_rate)
         self.replay.prioritise(batch.number, error.detach().abs().mean(-1))

@@ -13,17 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapt.episodes import Episodes
-from adapt.learner import MetaLearner
 from adapt.planned import Planned
 from adapt.planning import PlannerSettings
 from adapt.replay import Replay, ReplaySettings, Transitions
+from adapt.replayed import Replayed
 from hardware_io.config import option
 from hardware_io.interface import Interface
 from policies.dynamics_model import DynamicsModel, DynamicsSettings, Step
@@ -48,7 +46,7 @@ class ModelBasedSettings:
     max_gradient: float = option(10.0, min=1e-6, help="norm to which gradients are shortened")
 
 
-class ModelBased(MetaLearner):
+class ModelBased(Replayed):
     """Base of learners that differ in what they remember of a robot, `learn`, and how they read it, `read`."""
 
     Settings: type = ModelBasedSettings
@@ -73,7 +71,6 @@ class ModelBased(MetaLearner):
         sizes = [self.model.features.size + context, *settings.hidden]
         self.head = ActionHead(sizes, interface, settings.initial_std)
         self.replay = Replay(interface, settings.replay, {"plan": interface.actions, "planned": 1})
-        self.trials = 0  # that the replay was given
 
     def learn(self, before: Tensor, action: Tensor, after: Tensor, memory: Tensor) -> Tensor:
         """The memory (B, M) after a step that led from observations (B, O) by actions (B, A), shares of limits."""
@@ -83,29 +80,11 @@ class ModelBased(MetaLearner):
         """The context (B, C) that a memory (B, M) stands for."""
         return memory
 
-    @property
-    def optimiser(self) -> torch.optim.Adam:
-        """Made when it is first needed, once a subclass has all its parameters."""
-        if not hasattr(self, "_optimiser"):
-            self._optimiser = torch.optim.Adam(self.parameters(), self.settings.learning_rate)
-        return self._optimiser
-
-    def optimiser_state(self) -> dict[str, Any]:
-        return {"adam": self.optimiser.state_dict(), "replay": self.replay.state_dict(), "trials": self.trials}
-
-    def load_optimiser_state(self, state: dict[str, Any]) -> None:
-        self.optimiser.load_state_dict(state["adam"])
-        self.replay.load_state_dict(state["replay"])
-        self.trials = state["trials"]
-
-    def keep_in(self, folder: Path) -> None:
-        self.replay.keep_in(folder)
+    def make_optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), self.settings.learning_rate)
 
     def collector(self) -> Planned:
         return Planned(self, self.settings.planner, self.settings.driven)
-
-    def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor:
-        return self.limit.new_zeros(batch, len(self.kept))
 
     def recall(self, observation: Tensor, fast: Tensor) -> tuple[Tensor, Tensor]:
         """Context (B, C) and memory (B, M) with what the last step led to."""
@@ -170,9 +149,7 @@ class ModelBased(MetaLearner):
     def _remember(self, episodes: Episodes) -> None:
         """Into the replay, each robot's trial for itself, and into the scales."""
         planned = self.begun.expand_as(episodes.valid)[..., None].float()
-        keys = range(self.trials, self.trials + episodes.robots)
-        self.replay.append(episodes, keys, {"plan": episodes.extra["plan"], "planned": planned})
-        self.trials += episodes.robots
+        self.store(episodes, {"plan": episodes.extra["plan"], "planned": planned})
         valid, (before, after) = episodes.valid, (episodes.observation[:, :, :-1], episodes.observation[:, :, 1:])
         self.model.learn_scales(before[valid], after[valid], episodes.gained[valid])
 

@@ -13,15 +13,14 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from adapt.episodes import Episodes
-from adapt.learner import MetaLearner
 from adapt.replay import Replay, ReplaySettings, Transitions
+from adapt.replayed import Replayed
 from hardware_io.config import option
 from hardware_io.interface import Interface
 from policies.features import Features, Normaliser
@@ -60,7 +59,7 @@ class Batch(NamedTuple):
     weight: Tensor  # (N,)
 
 
-class OffPolicy(MetaLearner):
+class OffPolicy(Replayed):
     """Base of soft actor-critics. Two critics are one batched product, and their weights one vector each."""
 
     Settings: type = OffPolicySettings
@@ -102,7 +101,6 @@ class OffPolicy(MetaLearner):
         self.targets: Tensor
         self.log_temperature = nn.Parameter(torch.tensor(math.log(settings.temperature)))
         self.replay = Replay(interface, settings.replay, {"state": self.history.size})
-        self.trials = 0  # of single robots, so far: keys of the replay
 
     @abstractmethod
     def policy(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,26 +122,8 @@ class OffPolicy(MetaLearner):
     def default_entropy(self) -> float:
         """Nats."""
 
-    @property
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Made when it is first needed, once a subclass has all its parameters."""
-        if not hasattr(self, "_optimiser"):
-            self._optimiser = torch.optim.Adam(self.parameters(), self.settings.learning_rate, fused=True)
-        return self._optimiser
-
-    def optimiser_state(self) -> dict[str, Any]:
-        return {"adam": self.optimiser.state_dict(), "replay": self.replay.state_dict(), "trials": self.trials}
-
-    def load_optimiser_state(self, state: dict[str, Any]) -> None:
-        self.optimiser.load_state_dict(state["adam"])
-        self.replay.load_state_dict(state["replay"])
-        self.trials = state["trials"]
-
-    def keep_in(self, folder: Path) -> None:
-        self.replay.keep_in(folder)
-
-    def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor:
-        return torch.zeros(batch, len(self.kept), device=self.limit.device)
+    def make_optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), self.settings.learning_rate, fused=True)
 
     def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         memory, state = fast.split([self.memory_size, self.history.size], dim=-1)
@@ -198,9 +178,7 @@ class OffPolicy(MetaLearner):
 
     def meta_update(self, support: list[Episodes], query: Episodes) -> dict[str, float]:
         episodes = reduce(Episodes.then, [*support, query])
-        keys = range(self.trials, self.trials + episodes.robots)
-        self.replay.append(episodes, keys, {"state": self.states(episodes)[:, :, :-1]})
-        self.trials += episodes.robots
+        self.store(episodes, {"state": self.states(episodes)[:, :, :-1]})
         self._learn_scales(episodes)
         totals = torch.zeros(len(self.NAMES), device=self.limit.device)
         if len(self.replay) >= self.settings.warm_up:
