@@ -11,10 +11,10 @@ from pathlib import Path
 
 from benchmarks.compare.page import page
 from benchmarks.compare.robot import demands
-from benchmarks.compare.scores import TASKS, add_result, measure, read_results
+from benchmarks.compare.scores import TASKS, Result, add_result, measure, read_results
 from benchmarks.reproduce.locomotion import in_order
-from benchmarks.reproduce.session import Session
-from hardware_io.config import ConfigError, write_atomically
+from benchmarks.reproduce.session import Session, answered, positive
+from hardware_io.config import write_atomically
 
 PAGE = Path(__file__).parents[2] / "docs" / "meta-learners.md"
 
@@ -23,9 +23,9 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser("python -m benchmarks.compare", description=__doc__)
     result.add_argument("learners", nargs="*", metavar="LEARNER", help="(all that give continuous actions)")
     result.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help="(both)")
-    result.add_argument("--seeds", type=int, default=3, help="trainings of each kind (%(default)s)")
-    result.add_argument("--steps", type=int, help="of every training, in place of the budget")
-    result.add_argument("--robots", type=int, help="that a training is measured on")
+    result.add_argument("--seeds", type=positive, default=3, help="trainings of each kind (%(default)s)")
+    result.add_argument("--steps", type=positive, help="of every training, in place of the budget")
+    result.add_argument("--robots", type=positive, help="that a training is measured on")
     result.add_argument("--out", type=Path, default=Path("runs/reproduce"), metavar="FOLDER", help="(%(default)s)")
     result.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="(docs/meta-learners.md)")
     result.add_argument("--measured", action="store_true", help="write the page from what was measured before")
@@ -40,20 +40,17 @@ def main(argv: list[str]) -> int:
     for name in learners:
         if name not in in_order():
             arguments.error(f"LEARNER: got {name!r}; allowed: {', '.join(in_order())}")
-    if options.seeds < 1:
-        arguments.error(f"--seeds: got {options.seeds}; allowed: at least 1")
     session = Session(options.out, False, options.seeds, options.steps, options.robots)
-    try:
+    results = list[Result]()
+
+    def work() -> None:
         if not options.measured:
             for result in measure(session, options.tasks, learners):
                 add_result(file, result)
-        results = read_results(file)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+        results.extend(read_results(file))
+
+    if status := answered(work):
+        return status
     text = page(results, demands(calls=300, turns=5), options.page.parent / "images")
     write_atomically(options.page, text)
     print(f"{options.page}: {len(results)} trainings")

@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks.reproduce import EXPERIMENTS
 from benchmarks.reproduce.result import Row
-from benchmarks.reproduce.session import Session
+from benchmarks.reproduce.session import Session, answered, positive
 from benchmarks.reproduce.table import add_rows, markdown, read_results
-from hardware_io.config import ConfigError, read_yaml, write_atomically
+from hardware_io.config import read_yaml, write_atomically
 
 REMARKS = Path(__file__).with_name("remarks.yaml")
 PAGE = Path(__file__).parents[1] / "reproduce.md"
@@ -39,10 +39,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("names", nargs="*", metavar="NAME", help="experiments (all of them)")
     result.add_argument("--list", action="store_true", help="say which there are, and do nothing")
     result.add_argument("--quick", action="store_true", help="tiny budgets, to see that it runs: figures mean nothing")
-    result.add_argument("--seeds", type=_positive, default=1, help="trainings of each kind (%(default)s)")
-    result.add_argument("--steps", type=_positive, help="of every training, in place of the budgets of variants.py")
+    result.add_argument("--seeds", type=positive, default=1, help="trainings of each kind (%(default)s)")
+    result.add_argument("--steps", type=positive, help="of every training, in place of the budgets of variants.py")
     result.add_argument(
-        "--robots", type=_positive, help="or other tasks that a training is measured on, in whole blocks"
+        "--robots", type=positive, help="or other tasks that a training is measured on, in whole blocks"
     )
     result.add_argument("--out", type=Path, metavar="FOLDER", help="(runs/reproduce; runs/reproduce/quick for --quick)")
     result.add_argument("--page", action="store_true", help=f"write {PAGE.parent.name}/{PAGE.name} from the results")
@@ -67,15 +67,13 @@ def main(argv: list[str]) -> int:
         folder / "reproduce.json",
     )
     names = options.names or ([] if options.page else list(EXPERIMENTS))
-    try:
+
+    def work() -> None:
         for name in names:
             run(name, session, file)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+
+    if status := answered(work):
+        return status
     results, remarks = read_results(file), read_remarks()
     print(markdown({name: results[name] for name in names or results}, remarks))
     if options.page:
@@ -96,13 +94,6 @@ def run(name: str, session: Session, file: Path) -> None:
 def read_remarks() -> dict[str, dict[str, str]]:
     """Reasons written by hand: experiment → row → text."""
     return {name: {str(key): str(text) for key, text in rows.items()} for name, rows in read_yaml(REMARKS).items()}
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"got {value}; allowed: at least 1")
-    return value
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -86,6 +88,27 @@ def train(session: Session, variant: Variant, seed: int) -> Trained:
     if before is not None:
         steps, seconds = steps + before.steps, seconds + before.seconds
     return Trained(load_run(folder), steps, seconds)
+
+
+def answered(work: Callable[[], None]) -> int:
+    """Exit status of a program: 0, 2 for input that cannot be, and 130 when it was interrupted; both are said."""
+    try:
+        work()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def positive(text: str) -> int:
+    """A whole number from a command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"got {value}; allowed: at least 1")
+    return value
 
 
 def made_once(folder: Path, settings: Any, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:

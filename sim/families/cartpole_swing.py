@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware_io.config import ConfigError, build, option
+from hardware_io.config import build, option
 from hardware_io.interface import Interface
 from hardware_io.state import Array
 from sim.families.feedback import feedback_block, feedback_interface
-from sim.families.ranges import uniform
+from sim.families.ranges import check_ranges, uniform
 from sim.family import Block, Family
 
 GRAVITY, PERIOD, SUBSTEPS = 9.81, 0.04, 2  # m/s², s
@@ -40,11 +40,7 @@ class CartpoleSwingSettings:
     feedback: bool = option(False, help="show previous reward and rollout start")
 
     def __post_init__(self) -> None:
-        for name in PARAMETERS:
-            low, high = getattr(self, name)
-            if low > high or (name != "gain" and low <= 0):
-                allowed = "[low, high] with low <= high" + ("" if name == "gain" else ", both above 0")
-                raise ConfigError("", name, [low, high], allowed)
+        check_ranges({name: getattr(self, name) for name in PARAMETERS}, signed="gain")
 
 
 class CartpoleSwing(Family):

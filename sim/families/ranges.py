@@ -75,3 +75,11 @@ def check_split(split: str, source: str, outside: bool) -> None:
     if split not in allowed:
         known = "" if outside or split not in SPLITS else ": its tests are drawn from the range of training"
         raise ConfigError(source, "split", split, f"one of {', '.join(allowed)}{known}")
+
+
+def check_ranges(ranges: dict[str, tuple[float, float]], signed: str) -> None:
+    """Raises ConfigError for a [low, high] that is none, and for one that reaches 0 but is not the `signed` one."""
+    for name, (low, high) in ranges.items():
+        if low > high or (name != signed and low <= 0):
+            allowed = "[low, high] with low <= high" + ("" if name == signed else ", both above 0")
+            raise ConfigError("", name, [low, high], allowed)
