@@ -36,6 +36,7 @@ class Interface:
     limit: tuple[float, ...]  # (A,)
     discrete: bool = False
     angles: tuple[int, ...] = ()  # entries of the observation that are angles, rad
+    endless: tuple[int, ...] = ()  # of these, those whose whole turns make no difference
     bounds: tuple[tuple[float, float], ...] = ()  # (P, 2) of the hidden parameters in training, each in its unit
     nominal: tuple[float, ...] = ()  # (P,)
     positions: tuple[int, ...] = ()  # entries of the observation that are positions of all joints, rad; or none
@@ -59,6 +60,13 @@ class Interface:
             observation=sum(part.stop - part.start for part in slices.values()),
             limit=tuple(map(float, spec.action_limit)),
             angles=tuple(i for i, unit in enumerate(units) if unit == "rad"),
+            endless=tuple(
+                slices[channel.name].start + index
+                for channel in spec.channels
+                if channel.source == "joint_position"
+                for index, name in enumerate(channel.joints or spec.joints)
+                if spec.joints[name].endless
+            ),
             bounds=tuple((float(low), float(high)) for low, high in bounds),
             nominal=tuple(map(float, nominal)),
             positions=tuple(range(len(units))[slices[whole[0]]]) if whole else (),

@@ -48,6 +48,7 @@ class Joint:
     torque_limit: float = option(unit="N·m", min=0.0)
     torque_rate_limit: float = option(1e4, unit="N·m/s", min=1e-3)
     acts: bool = option(True, help="whether the policy commands it; else it is held at zero torque")
+    endless: bool = option(False, help="whole turns make no difference: a policy sees sine and cosine alone")
     kp: float = option(0.0, unit="N·m/rad", min=0.0)
     kd: float = option(0.0, unit="N·m·s/rad", min=0.0)
     stop_damping: float = option(0.3, unit="N·m·s/rad", min=0.0)

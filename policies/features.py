@@ -9,12 +9,19 @@ from hardware_io.interface import Interface
 
 
 class Features(nn.Module):
-    """Angles as sine, cosine and value, the rest as it is; then shifted and scaled by running statistics."""
+    """Angles as sine, cosine and value, the rest as it is; then shifted and scaled by running statistics.
+
+    The value of an angle whose whole turns make no difference is hidden: 0.
+    """
 
     def __init__(self, interface: Interface) -> None:
         super().__init__()
         self.register_buffer("angles", torch.tensor(interface.angles, dtype=torch.long))
         self.angles: Tensor
+        shown = torch.ones(interface.observation)
+        shown[list(interface.endless)] = 0
+        self.register_buffer("shown", shown if interface.endless else None, persistent=False)
+        self.shown: Tensor | None
         self.size = interface.observation + 2 * len(interface.angles)  # D
         self.normaliser = Normaliser(self.size)
 
@@ -23,7 +30,8 @@ class Features(nn.Module):
         if not len(self.angles):
             return observation
         angle = observation.index_select(-1, self.angles)  # one Gather in the exported graph
-        return torch.cat([observation, torch.sin(angle), torch.cos(angle)], dim=-1)
+        values = observation if self.shown is None else observation * self.shown
+        return torch.cat([values, torch.sin(angle), torch.cos(angle)], dim=-1)
 
     def forward(self, observation: Tensor) -> Tensor:
         """(..., O) → (..., D)."""

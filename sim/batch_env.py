@@ -6,7 +6,6 @@ A *trial* is several rollouts of robots whose hidden dynamics stay the same. `n`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,8 @@ from sim.actuator import Actuator
 from sim.bumps import Bumps
 from sim.dynamics import DynamicsRange
 from sim.model import RigidModel
-from sim.planar import PlanarModel
 from sim.sensor import Sensor
 from sim.tasks import Task
-from sim.two_link import TwoLinkWorld
 from sim.world import BulletWorld
 
 
@@ -30,7 +27,6 @@ class Physics:
     """How finely a policy period is simulated."""
 
     substeps: int = option(5, min=1, max=100, help="steps a policy period")
-    engine: str = option("bullet", choices=("bullet", "two_link"), help="two_link: planar, two joints, in closed form")
 
 
 class BatchEnv:
@@ -44,10 +40,7 @@ class BatchEnv:
         self.substeps = substeps or physics.substeps
         self.model = RigidModel(spec)
         self.ranges: DynamicsRange = self.model.ranges
-        two_link = physics.engine == "two_link"
-        self._shape: Any = PlanarModel(self.model) if two_link else self.model
-        world: Any = TwoLinkWorld if two_link else BulletWorld
-        self.world = world(self.model, lanes, spec.period.policy / self.substeps)
+        self.world = BulletWorld(self.model, lanes, spec.period.policy / self.substeps)
         # A motor answers a command with its state, so the loop sees the state of one I/O tick ago.
         self.actuator = Actuator(spec, self.ranges, lanes, self.substeps, state_age=spec.period.io)
         self.sensor = Sensor(spec, self.ranges, lanes)
@@ -71,7 +64,7 @@ class BatchEnv:
                 viscous[:, names.index(parameter.joint)] += value
             elif parameter.apply == "coulomb_friction":
                 coulomb[:, names.index(parameter.joint)] += value
-        self.world.build(self._shape.bodies(dynamics), viscous, coulomb)
+        self.world.build(self.model.bodies(dynamics), viscous, coulomb)
         self.actuator.set_dynamics(dynamics)
         self.sensor.set_dynamics(dynamics)
         self.bumps.set_dynamics(dynamics)

@@ -20,11 +20,11 @@ from adapt.rl2 import RL2, RL2Settings
 from adapt.run_folder import Named, TrainConfig
 from adapt.train import Trainer
 from export.exporter import FORBIDDEN, ExportError, make_bundle, operators, write_verified
-from export.parity import BATCH, LONG, ROLLOUTS, TOLERANCE
+from export.parity import BATCH, LONG, ROLLOUTS, ROUNDINGS, TOLERANCE, parity
 from export.verify import VerifyReport, hidden_nan, verify
 from hardware_io.bundle import Bundle, BundleError, read_bundle, write_bundle
 from hardware_io.interface import Interface
-from hardware_io.runtime import open_session
+from hardware_io.runtime import Policy, open_session
 from hardware_io.spec import RobotSpec
 from sim.family import RobotFamily
 from sim.tasks import make_task
@@ -118,6 +118,21 @@ def test_exporting_leaves_the_learner_as_it_was(exported: Exported) -> None:
     assert exported.learner.training
     for name, value in exported.learner.state_dict().items():
         torch.testing.assert_close(value, exported.before[name], rtol=0, atol=0)
+
+
+def test_rounding_excuses_what_it_explains_and_no_other_policy(
+    pendulum: RobotSpec, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.parity.TOLERANCE", 1e-9)  # less than single precision keeps
+    learner = fresh("domain_randomised", pendulum)
+    bundle = make_bundle(learner, pendulum, TASK, "domain_randomised", PROVENANCE)
+    policy, session = Policy(bundle), open_session(bundle.graph)
+    found = parity(policy, session, learner, pendulum).trial
+    assert found.ok and 1e-9 < found.command <= found.allowed == ROUNDINGS * found.rounding < TOLERANCE
+    with torch.no_grad():
+        learner.state_dict()["head.network.2.bias"].add_(0.01)
+    other = parity(policy, session, learner, pendulum).trial
+    assert not other.ok and other.command > other.allowed
 
 
 @pytest.mark.parametrize("batch", [1, 3])
