@@ -1,7 +1,8 @@
 """A probabilistic ensemble that foretells what an action leads to (PETS, Chua et al. 2018, section 4).
 
-https://arxiv.org/abs/1805.12114. Each member gives a Gaussian of the change of observation and of the reward, and how
-likely the rollout ends. How far members are apart is what more data would tell; the variance that they expect is noise.
+https://arxiv.org/abs/1805.12114. Each member gives a Gaussian of the change of observation, the reward, and how likely
+the rollout ends. The reward is fitted by squared error: a likelihood takes the rare, high ones of a goal for noise. How
+far members are apart is what more data would tell; the variance that they expect is noise.
 All members are one batched perceptron. `E` members, `N` samples, `O` observation, `A` action, `C` context.
 """
 
@@ -22,6 +23,7 @@ from policies.features import Features, Normaliser
 
 HIGHEST, LOWEST = 0.5, -10.0  # where the bounds of log-variances begin, as in the paper's code
 PULL = 0.01  # with which they are drawn together
+DOUBT = -math.log(10.0)  # log-variance that squared errors of rewards are weighed with
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Foretold(NamedTuple):
     """In units of usual changes: change of observation, then reward."""
 
     mean: Tensor  # (E, N, O+1)
-    log_variance: Tensor  # (E, N, O+1)
+    log_variance: Tensor  # (E, N, O) of the change
     ends: Tensor  # (E, N) logit of whether the rollout ends with the step
 
     @property
@@ -46,7 +48,7 @@ class Foretold(NamedTuple):
 
     @property
     def noise(self) -> Tensor:
-        """Variance that members expect, (N, O+1); with `spread` it is that of the mixture."""
+        """Variance of changes that members expect, (N, O); with `spread` it is that of the mixture."""
         return self.log_variance.exp().mean(0)
 
 
@@ -61,19 +63,19 @@ class DynamicsModel(nn.Module):
         self.members, self.context = settings.members, context
         self.changes = interface.observation  # entries that change; the reward follows them
         self.features, self.usual = Features(interface), Normaliser(self.changes + 1)
-        sizes = [self.features.size + interface.actions + context, *settings.hidden, 2 * (self.changes + 1) + 1]
+        sizes = [self.features.size + interface.actions + context, *settings.hidden, 2 * self.changes + 2]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for size_in, size_out in pairwise(sizes):
             weight = torch.empty(self.members, size_in, size_out)
             self.weights.append(nn.init.trunc_normal_(weight, std=1 / (2 * math.sqrt(size_in))))
             self.biases.append(torch.zeros(self.members, 1, size_out))
-        self.highest = nn.Parameter(torch.full((self.changes + 1,), HIGHEST))
-        self.lowest = nn.Parameter(torch.full((self.changes + 1,), LOWEST))
+        self.highest = nn.Parameter(torch.full((self.changes,), HIGHEST))
+        self.lowest = nn.Parameter(torch.full((self.changes,), LOWEST))
 
     def forward(self, observation: Tensor, action: Tensor, context: Tensor) -> Foretold:
         """What each member foretells of the step."""
         outputs = self._sums(observation, action, context)[-1]
-        mean, log_variance, ends = outputs.split([self.changes + 1, self.changes + 1, 1], dim=-1)
+        mean, log_variance, ends = outputs.split([self.changes + 1, self.changes, 1], dim=-1)
         log_variance = self.highest - functional.softplus(self.highest - log_variance)
         log_variance = self.lowest + functional.softplus(log_variance - self.lowest)
         return Foretold(mean, log_variance, ends[..., 0])
@@ -81,14 +83,15 @@ class DynamicsModel(nn.Module):
     def imagine(self, observation: Tensor, action: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A step of (E, N, ·): next observations, drawn; expected rewards and chances to go on, (E, N)."""
         told = self(observation, action, context)
-        drawn = torch.addcmul(told.mean, torch.randn_like(told.mean), torch.exp(told.log_variance / 2))
-        moved, paid = self.usual.inverse(drawn)[..., :-1], self.usual.inverse(told.mean)[..., -1]
-        return observation + moved, paid, torch.sigmoid(-told.ends)
+        deviation = functional.pad(torch.exp(told.log_variance / 2), (0, 1))  # of the reward the mean is wanted
+        drawn = self.usual.inverse(torch.addcmul(told.mean, torch.randn_like(told.mean), deviation))
+        return observation + drawn[..., :-1], drawn[..., -1], torch.sigmoid(-told.ends)
 
     def loss(self, step: Step, context: Tensor) -> Tensor:
-        """Negative log-likelihood of steps, mean over what counts, and the pull on the bounds of variances."""
+        """Negative log-likelihood of changes, squared error of rewards, mean over what counts; pull on the bounds."""
         told = self(step.observation, step.action, context)
-        error = (told.mean - self._targets(step)) ** 2 * torch.exp(-told.log_variance) + told.log_variance
+        doubt = functional.pad(told.log_variance, (0, 1), value=DOUBT)
+        error = (told.mean - self._targets(step)) ** 2 * torch.exp(-doubt) + doubt
         ends = functional.softplus(told.ends) - step.ended * told.ends  # cross-entropy
         each = (error.mean(-1) + ends) * step.weight
         return each.sum() / step.weight.sum().clamp(min=1) + PULL * (self.highest - self.lowest).sum()

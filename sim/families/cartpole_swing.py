@@ -55,7 +55,7 @@ class CartpoleSwing(Family):
     def __init__(self, settings: CartpoleSwingSettings) -> None:
         self.settings, self.steps = settings, settings.horizon
         bounds = tuple(getattr(settings, name) for name in PARAMETERS)
-        plain = Interface(observation=4, limit=(FORCE,), angles=(1,), bounds=bounds, nominal=NOMINAL)
+        plain = Interface(observation=4, limit=(FORCE,), angles=(1,), endless=(1,), bounds=bounds, nominal=NOMINAL)
         self.interface = feedback_interface(plain) if settings.feedback else plain
 
     @classmethod

@@ -32,7 +32,7 @@ def trained(reach: float = 1.0) -> DynamicsModel:
     model, steps, none = model_of(), steps_of(200, reach), torch.zeros(200, 0)
     model.learn_scales(steps.observation, steps.after, steps.reward)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(150):
+    for _ in range(250):
         optimiser.zero_grad()
         model.loss(steps, none).backward()
         optimiser.step()
@@ -43,7 +43,7 @@ def test_members_are_perceptrons_of_their_own() -> None:
     model, steps = model_of(context=2), steps_of(5)
     context = torch.randn(5, 2)
     told = model(steps.observation, steps.action, context)
-    assert told.mean.shape == told.log_variance.shape == (3, 5, 3) and told.ends.shape == (3, 5)
+    assert told.mean.shape == (3, 5, 3) and told.log_variance.shape == (3, 5, 2) and told.ends.shape == (3, 5)
     values = torch.cat([model.features(steps.observation), steps.action, context], dim=-1)
     for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
         values = (torch.nn.functional.silu(values) if layer else values) @ weight[1] + bias[1]
@@ -64,7 +64,7 @@ def test_the_loss_is_the_likelihood_of_what_counts() -> None:
     weight = torch.tensor([[1.0, 0.0, 2.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
     told = model(steps.observation, steps.action, none)
     target = torch.cat([steps.after - steps.observation, steps.reward[:, None]], dim=-1)  # nothing is usual yet
-    std = (told.log_variance / 2).exp()
+    std = torch.cat([(told.log_variance / 2).exp(), torch.full((2, 4, 1), 0.1**0.5)], dim=-1)
     normal = torch.distributions.Normal(told.mean, std).log_prob(target).mean(-1)
     ends = torch.distributions.Bernoulli(logits=told.ends).log_prob(steps.ended)
     each = -2 * normal - math.log(2 * math.pi) - ends
