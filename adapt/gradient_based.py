@@ -26,6 +26,7 @@ from hardware_io.config import option
 from hardware_io.interface import Interface
 from policies.distributions import distribution_of
 from policies.features import Features
+from policies.regulator import Regulator, RegulatorSettings
 from policies.task_perceptron import TaskPerceptron
 
 LOWEST, HIGHEST = math.log(0.02), math.log(2.0)  # bounds of the log standard deviation; ±1 is the limit of an action
@@ -40,6 +41,7 @@ class GradientBasedSettings:
     activation: str = option("tanh", choices=("tanh", "relu"))
     initial_std: float = option(0.6, min=0.05, max=2.0, help="of the action, whose limits are -1 and 1")
     normalise: bool = option(True, help="shift and scale features by running statistics")
+    regulator: RegulatorSettings | None = option(None, help="a linear one around the goal, to which actions are added")
     inner_rate: float = option(0.1, min=0.0, help="of a robot's first gradient step")
     later_rate: float | None = option(None, min=0.0, help="of its later ones (default: the same)")
     proximity: float = option(0.0, min=0.0, help="pull of a robot's parameters towards the shared ones (iMAML's λ)")
@@ -79,6 +81,8 @@ class GradientBased(MetaLearner):
         self.settings, self.interface = settings, interface
         self.distribution = distribution_of(interface)
         self.features = Features(interface)
+        chosen = settings.regulator
+        self.regulator = None if chosen is None else Regulator(interface, chosen, measured=True)
         self.network = self.make_network([self.features.size, *settings.hidden, interface.actions])
         spread = 0 if interface.discrete else interface.actions
         self.shared = nn.Parameter(
@@ -136,7 +140,10 @@ class GradientBased(MetaLearner):
         centre, spread = self.policy(features.view(batch, -1, features.shape[-1]), fast)
         action = self.distribution.sample(centre, spread, noise.view(batch, -1, noise.shape[-1]))
         action = action.view(noise.shape)
-        return self.distribution.bounded(action) * self.limit, fast, {"action": action}
+        bounded = self.distribution.bounded(action)
+        if self.regulator is not None:  # to the learner what becomes of an action is part of the robot
+            bounded = self.regulator.blend(*self.regulator.observe(observation), bounded)
+        return bounded * self.limit, fast, {"action": action}
 
     def unroll(self, episodes: Episodes, fast: Tensor) -> tuple[Tensor, Tensor]:
         features = self.read(episodes.observation[:, :, :-1])

@@ -25,6 +25,7 @@ from hardware_io.config import option
 from hardware_io.interface import Interface
 from policies.features import Features, Normaliser
 from policies.history import History
+from policies.regulator import Regulator
 from policies.task_perceptron import Layer, TaskPerceptron, product
 
 
@@ -52,11 +53,13 @@ class Batch(NamedTuple):
     """`N` samples."""
 
     inputs: Tensor  # (N, I) what the policy read
-    action: Tensor  # (N, A) in units of the limit
+    action: Tensor  # (N, A) that was carried out, in units of the limit
     reward: Tensor  # (N,) scaled
     going_on: Tensor  # (N,) the discount, or 0 where nothing follows
     next_inputs: Tensor  # (N, I)
     weight: Tensor  # (N,)
+    advice: Tensor  # (N, A+1) what the regulator said; (N, 0) without one
+    next_advice: Tensor  # (N, A+1)
 
 
 class OffPolicy(Replayed):
@@ -75,12 +78,14 @@ class OffPolicy(Replayed):
         judgements: int,
         memory: int = 0,
         latent: int = 0,
+        regulator: Regulator | None = None,
     ) -> None:
         """Policies give `outputs`, critics read `judged` numbers of an action and give `judgements`.
 
-        Both read `latent` numbers beside the inputs.
+        Both read `latent` numbers beside the inputs. A `regulator` makes of an action what is carried out.
         """
         super().__init__()
+        self.regulator = regulator
         self.settings, self.memory_size, self.action_size = settings, memory, interface.actions
         self.features = Features(interface)
         self.history = History(len(interface.positions), interface.actions, settings.frames)
@@ -128,13 +133,26 @@ class OffPolicy(Replayed):
     def act(self, observation: Tensor, fast: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         memory, state = fast.split([self.memory_size, self.history.size], dim=-1)
         position = observation.index_select(-1, self.positions)
-        inputs = self.perceive(observation, self.history.read(position, state))
+        recent = self.history.read(position, state)
+        inputs = self.perceive(observation, recent)
         latent, memory = self.recall(observation, state[:, : self.action_size], noise, memory)
         centre, spread = self.policy(self.decide(torch.cat([inputs, latent], dim=-1)))
         action = self.distribution.sample(centre, spread, noise)
-        bounded = self.distribution.bounded(action)
+        bounded = self.carried_out(self.distribution.bounded(action), self.advice(position, recent))
         after = torch.cat([memory, self.history.advance(position, bounded, state)], dim=-1)
         return bounded * self.limit, after, {"action": action, **self.extras(action, centre, spread)}
+
+    def advice(self, position: Tensor, recent: Tensor) -> Tensor:
+        """What the regulator says at positions (..., S) after what was read of the history: command and cost-to-go."""
+        if self.regulator is None:
+            return position[..., :0]
+        return torch.cat(self.regulator(position, recent[..., : len(self.positions)]), dim=-1)
+
+    def carried_out(self, action: Tensor, advice: Tensor) -> Tensor:
+        """What is done, (..., A), of an action (..., A) of ±1 beside what the regulator says."""
+        if self.regulator is None:
+            return action
+        return self.regulator.blend(advice[..., :-1], advice[..., -1:], action)
 
     def recall(self, observation: Tensor, action: Tensor, noise: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """What is known of the robot, (B, latent), and the next memory; `action` (B, A) is the previous one."""
@@ -207,11 +225,18 @@ class OffPolicy(Replayed):
         """What was drawn from the replay (N,), as the networks read it."""
         state, action = drawn.extra["state"], drawn.action / self.limit
         positions = [seen.index_select(-1, self.positions) for seen in (drawn.observation, drawn.next_observation)]
-        following = self.history.advance(positions[0], action, state)
-        inputs = self.perceive(drawn.observation, self.history.read(positions[0], state))
-        next_inputs = self.perceive(drawn.next_observation, self.history.read(positions[1], following))
-        going_on = self.settings.discount * (1 - drawn.terminated)
-        return Batch(inputs, action, drawn.reward * self.settings.reward_scale, going_on, next_inputs, drawn.weight)
+        states = state, self.history.advance(positions[0], action, state)
+        recent = [self.history.read(*seen) for seen in zip(positions, states, strict=True)]
+        return Batch(
+            inputs=self.perceive(drawn.observation, recent[0]),
+            action=action,
+            reward=drawn.reward * self.settings.reward_scale,
+            going_on=self.settings.discount * (1 - drawn.terminated),
+            next_inputs=self.perceive(drawn.next_observation, recent[1]),
+            weight=drawn.weight,
+            advice=self.advice(positions[0], recent[0]),
+            next_advice=self.advice(positions[1], recent[1]),
+        )
 
     def decide(self, reads: Tensor) -> Tensor:
         """The policy network's outputs (N, outputs) for what it reads (N, ·)."""

@@ -1,6 +1,7 @@
 """Soft actor-critic (Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905): one policy for all tasks, from a replay.
 
-Nothing adapts: the fast state is the history of a few steps.
+Nothing adapts: the fast state is the history of a few steps. Beside a regulator critics judge what is carried out, and
+entropy is that of what the policy adds to it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ import torch
 from torch import Tensor
 
 from adapt.off_policy import Batch, OffPolicy, OffPolicySettings, backward
-from hardware_io.config import option
+from hardware_io.config import ConfigError, option
 from hardware_io.interface import Interface
+from policies.regulator import Regulator, RegulatorSettings
 from policies.squashed import HIGHEST, LOWEST, SquashedGaussian
 
 
 @dataclass(frozen=True)
 class SACSettings(OffPolicySettings):
     initial_std: float = option(0.6, min=0.05, max=2.0, help="of the action before the tangent that bounds it")
+    regulator: RegulatorSettings | None = option(None, help="a linear one around the goal, to which actions are added")
+
+    def __post_init__(self) -> None:
+        if self.regulator is not None and not self.frames:
+            raise ConfigError("", "frames", self.frames, "at least 1 with a regulator, which reads changes of position")
 
 
 class SAC(OffPolicy):
@@ -31,7 +38,8 @@ class SAC(OffPolicy):
 
     def __init__(self, interface: Interface, settings: SACSettings, memory: int = 0, latent: int = 0) -> None:
         actions = interface.actions
-        super().__init__(interface, settings, 2 * actions, actions, 1, memory, latent)
+        regulator = None if settings.regulator is None else Regulator(interface, settings.regulator)
+        super().__init__(interface, settings, 2 * actions, actions, 1, memory, latent, regulator)
         self.distribution = SquashedGaussian()
 
     def default_entropy(self) -> float:
@@ -59,12 +67,13 @@ class SAC(OffPolicy):
         centre, spread = self.policy(outputs[0])
         drawn = self.distribution.sample(centre, spread, noise)
         action, log_prob = torch.tanh(drawn), self.distribution.log_prob(drawn, spread, noise)
+        done = self.carried_out(action, torch.cat([batch.advice, batch.next_advice]))
         # Equation 3: the target, with the lesser of two critics.
-        following = torch.cat([next_reads, action[count:]], dim=-1).expand(2, -1, -1)
+        following = torch.cat([next_reads, done[count:]], dim=-1).expand(2, -1, -1)
         _, value = self.critic.forward(following, self.critic.layers(self.targets))
         target = batch.reward + batch.going_on * (value[..., 0].amin(0) - temperature * log_prob[count:])
         # Critics judge what was done, and what the policy does there now.
-        both = torch.cat([torch.cat([reads, batch.action], dim=-1), torch.cat([reads, action[:count]], dim=-1)])
+        both = torch.cat([torch.cat([reads, batch.action], dim=-1), torch.cat([reads, done[:count]], dim=-1)])
         judged, value = self.critic.forward(both.expand(2, -1, -1), critics)
         error, worth = value[:, :count, 0] - target, value[:, count:, 0]
         lesser = (worth <= worth.flip(0)).to(worth.dtype)  # the one that the policy is moved by
@@ -72,6 +81,8 @@ class SAC(OffPolicy):
         self.critics.grad, pull = backward(self.critic, pull, judged, critics, slice(count))
         # Equation 9, through the action that the noise stands for; log-densities rise by 2 tanh with what is drawn.
         by_action = (pull[:, count:] @ critics[0][0][..., reads.shape[1] :]).sum(0)
+        if self.regulator is not None:
+            by_action = by_action * self.regulator.slope(batch.advice[:, -1:], done[:count])
         action, drawn_by = action[:count], torch.exp(spread[:count]) * noise[:count]
         by_drawn = by_action * (1 - action**2) + 2 * temperature / count * action
         within = (spread[:count] > LOWEST) & (spread[:count] < HIGHEST)

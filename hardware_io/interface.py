@@ -40,6 +40,7 @@ class Interface:
     bounds: tuple[tuple[float, float], ...] = ()  # (P, 2) of the hidden parameters in training, each in its unit
     nominal: tuple[float, ...] = ()  # (P,)
     positions: tuple[int, ...] = ()  # entries of the observation that are positions of all joints, rad; or none
+    velocities: tuple[int, ...] = ()  # those that are velocities of all joints, rad/s; or none
     linear: Linear | None = None  # of a robot with a pose to hold
     previous_reward: int | None = None  # entry of the observation: what the last step paid; or it is not seen
     rollout_start: int | None = None  # entry: 1 as a rollout, or an episode of it, begins
@@ -54,7 +55,9 @@ class Interface:
         """That of a robot whose hidden parameters have training bounds (P, 2) and nominal values (P,)."""
         slices = spec.channel_slices()
         units = [channel.unit for channel in spec.observed]
-        whole = [c.name for c in spec.channels if c.source == "joint_position" and not c.joints]
+        whole = {  # the first of each source counts
+            c.source: tuple(range(len(units))[slices[c.name]]) for c in reversed(spec.channels) if not c.joints
+        }
         entry = {channel.source: slices[channel.name].start for channel in spec.channels}
         return Interface(
             observation=sum(part.stop - part.start for part in slices.values()),
@@ -69,7 +72,8 @@ class Interface:
             ),
             bounds=tuple((float(low), float(high)) for low, high in bounds),
             nominal=tuple(map(float, nominal)),
-            positions=tuple(range(len(units))[slices[whole[0]]]) if whole else (),
+            positions=whole.get("joint_position", ()),
+            velocities=whole.get("joint_velocity", ()),
             linear=linear,
             previous_reward=entry.get("previous_reward"),
             rollout_start=entry.get("rollout_start"),

@@ -42,14 +42,20 @@ def gains(linear: Linear, settings: RegulatorSettings) -> tuple[np.ndarray, np.n
 
 
 class Regulator(nn.Module):
-    """What a command is, of an action and where the robot is. Raises ConfigError for a task without a linear model."""
+    """What a command is, of an action and where the robot is.
 
-    def __init__(self, interface: Interface, settings: RegulatorSettings) -> None:
+    With `measured` velocities it can also be asked of an observation alone. Raises ConfigError for a task without a
+    linear model, and for a robot that does not show what is read.
+    """
+
+    def __init__(self, interface: Interface, settings: RegulatorSettings, measured: bool = False) -> None:
         super().__init__()
         if interface.linear is None:
-            raise ConfigError(
-                "learner", "regulator", "settings", "none: the task has no pose in which it could be linearised"
-            )
+            raise _impossible("the task has no pose in which it could be linearised")
+        if not interface.positions:
+            raise _impossible("no channel of the robot shows positions of all joints")
+        if measured and not interface.velocities:
+            raise _impossible("no channel of the robot shows velocities of all joints, and the learner has no history")
         gain, cost = gains(interface.linear, settings)
         limit = np.asarray(interface.limit)
         self.reach, self.share = settings.reach, settings.share
@@ -57,15 +63,27 @@ class Regulator(nn.Module):
         self.register_buffer("goal", torch.tensor(interface.linear.goal, dtype=torch.float32))
         self.register_buffer("gain", torch.tensor(gain / limit[:, None], dtype=torch.float32))
         self.register_buffer("cost", torch.tensor(cost, dtype=torch.float32))
+        self.register_buffer("positions", torch.tensor(interface.positions, dtype=torch.long), persistent=False)
+        self.register_buffer("velocities", torch.tensor(interface.velocities, dtype=torch.long), persistent=False)
         self.goal: Tensor
         self.gain: Tensor
         self.cost: Tensor
+        self.positions: Tensor
+        self.velocities: Tensor
 
     def forward(self, position: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
         """Positions and how they just changed, (..., J) rad → command (..., A) of ±1 and cost-to-go (..., 1)."""
+        return self.advise(position, moved / self.period)
+
+    def observe(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of observations (..., O), with velocities as they were measured."""
+        return self.advise(observation.index_select(-1, self.positions), observation.index_select(-1, self.velocities))
+
+    def advise(self, position: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of positions (..., J) rad and velocities (..., J) rad/s."""
         error = position - self.goal
         error = error - 2 * math.pi * torch.round(error / (2 * math.pi))
-        state = torch.cat([error, moved / self.period], dim=-1)
+        state = torch.cat([error, velocity], dim=-1)
         return -(state @ self.gain.T), ((state @ self.cost) * state).sum(-1, keepdim=True)
 
     def read(self, command: Tensor, cost: Tensor) -> Tensor:
@@ -75,3 +93,12 @@ class Regulator(nn.Module):
     def blend(self, command: Tensor, cost: Tensor, action: Tensor) -> Tensor:
         """The command (..., A) of ±1 that an action (..., A) of ±1 becomes beside the regulator's."""
         return torch.where(cost < self.reach, command + self.share * action, action).clamp(-1, 1)
+
+    def slope(self, cost: Tensor, blended: Tensor) -> Tensor:
+        """That of the command by the action, (..., A), where `blend` gave `blended`."""
+        free = (blended.abs() < 1).to(blended.dtype)
+        return torch.where(cost < self.reach, self.share * free, free)
+
+
+def _impossible(why: str) -> ConfigError:
+    return ConfigError("learner", "regulator", "settings", f"none: {why}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from adapt.rollout import begin_trial, rollout
 from adapt.run_folder import TrainConfig
 from adapt.train import Trainer
 from hardware_io.config import build
-from hardware_io.interface import Interface
+from hardware_io.interface import Interface, Linear
 from policies.checkpoint import load_checkpoint
 from sim.families.bandits import Bandits
 from sim.families.navigation import Navigation, NavigationSettings
@@ -29,6 +30,9 @@ from sim.vector_env import VectorEnv
 N = 40
 CONTINUOUS = Interface(3, (1.0, 2.0), angles=(1,), positions=(1,))
 CHOICES = Interface(3, (1.0,) * 3, discrete=True)
+CART = Linear(goal=(0.5,), period=0.1, state=((1.0, 0.1), (0.0, 1.0)), action=((0.005, 0.0), (0.1, 0.05)))
+STANDING = replace(CONTINUOUS, linear=CART)
+REGULATED = {"frames": 2, "regulator": {"reach": 0.5, "share": 0.3}}
 SMALL = {"hidden": [8, 7], "critic_hidden": [9, 6]}
 PLANE = NavigationSettings(horizon=7, feedback=True, tolerance=0.1)
 
@@ -51,7 +55,12 @@ def batch_of(learner: OffPolicy, discrete: bool) -> Batch:
         action = torch.nn.functional.one_hot(torch.randint(size, (N,)), size).float()
     going_on = 0.9 * (torch.rand(N) > 0.3)
     batch = torch.randn(N, width), action, torch.randn(N), going_on, torch.randn(N, width), torch.rand(N)
-    return Batch(*(values.double() for values in batch))
+    advice = torch.zeros(2, N, 0)
+    if learner.regulator is not None:  # within its reach and beyond it, with room for an action and without
+        advice = torch.cat([torch.randn(2, N, size), torch.rand(2, N, 1)], dim=-1)
+        near, clamped = advice[0, :, -1:] < 0.5, advice[0, :, :-1].abs() > 1.3
+        assert all((which & room).any() for which in (near, ~near) for room in (clamped, ~clamped))
+    return Batch(*(values.double() for values in (*batch, *advice)))
 
 
 def judged(learner: OffPolicy, reads: Tensor, weights: Tensor) -> Tensor:
@@ -67,14 +76,22 @@ def loss_of_sac(learner: OffPolicy, batch: Batch, noise: Tensor) -> Tensor:
         log_prob = Normal(centre, spread.exp()).log_prob(drawn) - torch.log(1 - torch.tanh(drawn) ** 2)
         return torch.tanh(drawn), log_prob.sum(-1)
 
+    def done(action: Tensor, advice: Tensor) -> Tensor:
+        if learner.regulator is None:
+            return action
+        command, cost = advice.split([learner.action_size, 1], dim=-1)
+        return torch.where(cost < 0.5, (command + 0.3 * action).clamp(-1, 1), action)
+
     temperature = learner.log_temperature.exp().detach()
     with torch.no_grad():
         action, log_prob = draw(batch.next_inputs, noise[N:])
+        action = done(action, batch.next_advice)
         value = judged(learner, torch.cat([batch.next_inputs, action], -1), learner.targets)[..., 0].amin(0)
         target = batch.reward + batch.going_on * (value - temperature * log_prob)
     value = judged(learner, torch.cat([batch.inputs, batch.action], -1), learner.critics)[..., 0]
     critic_loss = (batch.weight * (value - target) ** 2).mean(1).sum()
     action, log_prob = draw(batch.inputs, noise[:N])
+    action = done(action, batch.advice)
     worth = judged(learner, torch.cat([batch.inputs, action], -1), learner.critics.detach())[..., 0].amin(0)
     entropy = -log_prob.detach().mean()
     return critic_loss + (temperature * log_prob - worth).mean() + learner.log_temperature * (entropy - learner.wanted)
@@ -97,11 +114,17 @@ def loss_of_discrete_sac(learner: OffPolicy, batch: Batch, noise: Tensor) -> Ten
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize(
-    ("name", "interface", "loss"),
-    [("sac", CONTINUOUS, loss_of_sac), ("discrete_sac", CHOICES, loss_of_discrete_sac)],
+    ("name", "interface", "settings", "loss"),
+    [
+        ("sac", CONTINUOUS, {}, loss_of_sac),
+        ("sac", STANDING, REGULATED, loss_of_sac),
+        ("discrete_sac", CHOICES, {}, loss_of_discrete_sac),
+    ],
 )
-def test_gradients_are_those_of_the_losses(name: str, interface: Interface, loss: Any, activation: str) -> None:
-    learner = learner_of(name, interface, activation=activation).double()
+def test_gradients_are_those_of_the_losses(
+    name: str, interface: Interface, settings: dict[str, Any], loss: Any, activation: str
+) -> None:
+    learner = learner_of(name, interface, activation=activation, **settings).double()
     batch, noise = batch_of(learner, interface.discrete), torch.randn(2 * N, learner.action_size).double()
     with torch.no_grad():
         learner.set_gradients(batch, noise)

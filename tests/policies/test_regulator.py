@@ -1,6 +1,7 @@
 """A regulator that holds a robot upright in its own simulator, and what becomes of actions near and far."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sim.linear import linearise
 from sim.robots import load_robot
 
 CART = Linear(goal=(1.0,), period=0.1, state=((1.0, 0.1), (0.0, 1.0)), action=((0.005,), (0.1,)))
-INTERFACE = Interface(observation=2, limit=(2.0,), angles=(0,), positions=(0,), linear=CART)
+INTERFACE = Interface(observation=2, limit=(2.0,), angles=(0,), positions=(0,), velocities=(1,), linear=CART)
 
 
 def test_gains_are_optimal() -> None:
@@ -51,6 +52,35 @@ def test_whole_turns_change_nothing_and_velocity_is_the_change_a_period() -> Non
     assert turned.item() == pytest.approx(-(gain[0, 0] * 0.1 + gain[0, 1] * 0.3) / 2.0, rel=1e-4)
 
 
+def test_an_observation_says_what_position_and_change_say() -> None:
+    """Whatever else is in it, and wherever; velocities are those of the robot's own channel."""
+    spec = load_robot("double_pendulum/pendubot")
+    linear = linearise(spec)
+    plain = Interface.of(spec, np.zeros((0, 2)), np.zeros(0), linear)
+    assert (plain.positions, plain.velocities) == ((0, 1), (2, 3))
+    position, moved = torch.randn(5, 2), 0.01 * torch.randn(5, 2)
+    velocity = moved / linear.period
+    regulator = Regulator(plain, RegulatorSettings(), measured=True)
+    seen = torch.cat([position, velocity, torch.ones(5, 1)], dim=-1)
+    turned = Regulator(replace(plain, positions=(4, 1), velocities=(2, 0)), RegulatorSettings(), measured=True)
+    for got, expected, other in zip(
+        regulator.observe(seen), regulator(position, moved), turned.observe(seen[:, [3, 1, 2, 4, 0]]), strict=True
+    ):
+        torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(other, expected)
+
+
+@pytest.mark.parametrize("action", [-0.6, 0.1, 0.9])
+def test_the_slope_is_that_of_blending(action: float) -> None:
+    regulator = Regulator(INTERFACE, RegulatorSettings(reach=0.5, share=0.3))
+    command, cost = torch.tensor([[0.0], [0.95], [-1.5], [1.5]]), torch.tensor([[0.1], [0.1], [0.1], [0.9]])
+    given = torch.full((4, 1), action, requires_grad=True)
+    blended = regulator.blend(command, cost, given)
+    (expected,) = torch.autograd.grad(blended.sum(), given)
+    assert torch.equal(regulator.slope(cost, blended), expected)
+    assert expected[2] == 0 and expected[3] == 1 and expected[0] == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("name", ["pendubot_robust", "acrobot_robust", "simple_pendulum"])
 def test_it_holds_the_robot_upright_that_it_was_made_for(name: str) -> None:
     spec = load_robot(name)
@@ -83,3 +113,12 @@ def test_the_linear_model_foretells_a_period_of_the_simulator() -> None:
 def test_a_task_without_a_goal_is_refused() -> None:
     with pytest.raises(ConfigError, match="regulator"):
         Regulator(Interface(observation=2, limit=(1.0,)), RegulatorSettings())
+
+
+def test_a_robot_that_does_not_show_what_is_read_is_refused() -> None:
+    with pytest.raises(ConfigError, match="positions of all joints"):
+        Regulator(replace(INTERFACE, positions=()), RegulatorSettings())
+    blind = replace(INTERFACE, velocities=())
+    with pytest.raises(ConfigError, match="velocities of all joints"):
+        Regulator(blind, RegulatorSettings(), measured=True)
+    Regulator(blind, RegulatorSettings())
