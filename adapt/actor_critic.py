@@ -20,13 +20,13 @@ from torch import Tensor
 from adapt.episodes import Episodes
 from adapt.learner import MetaLearner
 from adapt.ppo import PPO, Batch, PPOSettings, advantages
-from hardware_io.config import ConfigError, option
+from hardware_io.config import option
 from hardware_io.interface import Interface
 from policies.features import Features, Normaliser
 from policies.history import History
 from policies.networks import ActionHead
 from policies.perceptron import Perceptron
-from policies.regulator import Regulator, RegulatorSettings
+from policies.regulator import Regulator, RegulatorSettings, check_history
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class ActorCriticSettings:
     ppo: PPOSettings = option(PPOSettings)
 
     def __post_init__(self) -> None:
-        if self.regulator is not None and not self.frames:
-            raise ConfigError("", "frames", self.frames, "at least 1 with a regulator, which reads changes of position")
+        check_history(self.regulator, self.frames)
 
 
 def input_size(interface: Interface, settings: ActorCriticSettings) -> int:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from adapt.off_policy import Batch, OffPolicy, OffPolicySettings, backward
-from hardware_io.config import ConfigError, option
+from hardware_io.config import option
 from hardware_io.interface import Interface
-from policies.regulator import Regulator, RegulatorSettings
+from policies.regulator import Regulator, RegulatorSettings, check_history
 from policies.squashed import HIGHEST, LOWEST, SquashedGaussian
 
 
@@ -25,8 +25,7 @@ class SACSettings(OffPolicySettings):
     regulator: RegulatorSettings | None = option(None, help="a linear one around the goal, to which actions are added")
 
     def __post_init__(self) -> None:
-        if self.regulator is not None and not self.frames:
-            raise ConfigError("", "frames", self.frames, "at least 1 with a regulator, which reads changes of position")
+        check_history(self.regulator, self.frames)
 
 
 class SAC(OffPolicy):

@@ -31,6 +31,12 @@ class RegulatorSettings:
     share: float = option(0.25, min=0.0, max=1.0, help="of the limit, that the policy may add to it there")
 
 
+def check_history(regulator: RegulatorSettings | None, frames: int) -> None:
+    """Of learners whose regulator reads it. Raises ConfigError where none is kept."""
+    if regulator is not None and not frames:
+        raise ConfigError("", "frames", frames, "at least 1 with a regulator, which reads changes of position")
+
+
 def gains(linear: Linear, settings: RegulatorSettings) -> tuple[np.ndarray, np.ndarray]:
     """Feedback (A, 2J) in N·m a unit of error, and cost-to-go (2J, 2J), of the infinite horizon in discrete time."""
     a, b = np.asarray(linear.state), np.asarray(linear.action)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from adapt.learner import META_LEARNERS, MetaLearner, make_learner
 from adapt.rollout import rollout
 from hardware_io.config import ConfigError
 from hardware_io.interface import Interface
+from policies.regulator import Regulator, RegulatorSettings
 from sim.family import RobotFamily
 from sim.robots import load_robot
 from sim.vector_env import VectorEnv
@@ -55,6 +58,7 @@ def episodes_of(learner: MetaLearner, envs: VectorEnv) -> Episodes:
 
 
 REGULATED = {"frames": 3, "regulator": {"reach": 5.0}}
+MEASURED = {"regulator": {"reach": 5.0}}  # for those that keep no history
 
 
 @pytest.mark.parametrize("name", ["rl2", "domain_randomised", "linear_transformer"])
@@ -71,9 +75,78 @@ def test_frames_and_a_regulator_are_the_same_step_by_step_and_in_whole_trials(na
     assert learner.meta_update([], episodes)["kl"] >= 0
 
 
-def test_a_regulator_reads_changes_of_position(envs: VectorEnv) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"), [("maml", MEASURED), ("anil", MEASURED), ("sac", REGULATED), ("pearl", REGULATED)]
+)
+def test_near_the_goal_actions_are_added_to_the_regulator_and_far_from_it_they_act_alone(
+    name: str, settings: dict[str, Any], envs: VectorEnv
+) -> None:
+    """Its velocity is the one that was measured, or how the position changed."""
+    torch.manual_seed(0)
+    interface = envs.family.interface
+    learner = make_learner(name, interface, "test", settings)
+    regulator = Regulator(interface, RegulatorSettings(reach=5.0), measured=True)
+    goal = interface.linear.goal[0]
+    fast, noise = learner.fast0(2), torch.full((2, 1), 0.2)
+    before = torch.tensor([[goal + 0.01, 0.0, 1.0], [goal + 2.0, 0.0, 1.0]])
+    after = torch.tensor([[goal + 0.008, 0.3, 0.0], [goal + 2.1, 0.3, 0.0]])
+    for seen, moved in ((before, torch.zeros(2, 1)), (after, after[:, :1] - before[:, :1])):
+        command, fast, extra = learner.act(seen, fast, noise)
+        bounded = learner.distribution.bounded(extra["action"])
+        told, cost = regulator.observe(seen) if settings is MEASURED else regulator(seen[:, :1], moved)
+        assert cost[0] < 5.0 < cost[1] and 0.001 < told[0].abs() < 0.8
+        expected = torch.stack([told[0] + 0.25 * bounded[0], bounded[1]]) * learner.limit
+        torch.testing.assert_close(command, expected)
+
+
+def test_copies_of_a_robot_are_regulated_each_where_it_is(envs: VectorEnv) -> None:
+    torch.manual_seed(0)
+    learner = make_learner("maml", envs.family.interface, "test", MEASURED)
+    fast = 0.1 * torch.randn(2, len(learner.kept))
+    seen = torch.tensor([[np.pi + 0.01, 0.1, 0.0], [1.0, 0.0, 0.0], [np.pi - 0.02, 0.0, 0.0], [0.0, 3.0, 0.0]])
+    noise = torch.randn(4, 1)
+    alone, _, _ = learner.act(seen, fast.repeat_interleave(2, 0), noise)
+    torch.testing.assert_close(learner.act(seen, fast, noise)[0], alone)
+
+
+@pytest.mark.parametrize("name", ["sac", "pearl"])
+def test_what_is_carried_out_is_the_action_that_is_recalled_and_replayed(name: str, envs: VectorEnv) -> None:
+    torch.manual_seed(0)
+    learner = make_learner(name, envs.family.interface, "test", {**REGULATED, "warm_up": 1, "updates": 2})
+    episodes = episodes_of(learner, envs)
+    valid = episodes.valid
+    with torch.no_grad():
+        mean, after = learner.unroll(episodes, episodes.fast[:, 0])
+    torch.testing.assert_close(after, episodes.last_fast, atol=1e-4, rtol=0)
+    drawn = mean + episodes.extra["std"] * episodes.noise
+    torch.testing.assert_close(drawn[valid], episodes.extra["action"][valid], atol=1e-3, rtol=0)
+    assert all(np.isfinite(list(learner.meta_update([], episodes).values())))
+    transitions = learner.replay.sample(200)
+    batch = learner.batch(transitions)
+    chosen = learner.distribution.bounded(episodes.extra["action"][valid][transitions.number])
+    alone = torch.isclose(chosen, batch.action)
+    assert 20 < alone.sum() < 180, "some near the goal, some far from it"
+    torch.testing.assert_close(learner.carried_out(chosen, batch.advice), batch.action, atol=1e-5, rtol=0)
+    # What follows on a transition begins the next one, unless that one is of another rollout.
+    place = {int(number): index for index, number in enumerate(transitions.number)}
+    pairs = torch.tensor([(i, place[n + 1]) for n, i in place.items() if n + 1 in place])
+    first, second = pairs.T
+    same = (transitions.next_observation[first] == transitions.observation[second]).all(-1)
+    assert same.sum() > 10
+    torch.testing.assert_close(batch.next_advice[first][same], batch.advice[second][same])
+
+
+@pytest.mark.parametrize("name", ["rl2", "sac", "pearl"])
+def test_a_regulator_reads_changes_of_position(name: str, envs: VectorEnv) -> None:
     with pytest.raises(ConfigError, match="frames: got 0; allowed: at least 1"):
-        make_learner("rl2", envs.family.interface, "test", {"regulator": {}})
+        make_learner(name, envs.family.interface, "test", {"regulator": {}})
+
+
+def test_a_regulator_without_a_history_needs_measured_velocities(envs: VectorEnv) -> None:
+    blind = replace(envs.family.interface, velocities=())
+    with pytest.raises(ConfigError, match=r"learner: regulator.*velocities of all joints"):
+        make_learner("maml", blind, "test", MEASURED)
+    assert make_learner("sac", blind, "test", REGULATED)
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)

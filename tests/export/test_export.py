@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ import cli
 from adapt.learner import META_LEARNERS, MetaLearner, class_of, make_learner
 from adapt.rl2 import RL2, RL2Settings
 from adapt.run_folder import Named, TrainConfig
+from adapt.slow import unpack
 from adapt.train import Trainer
 from export.exporter import FORBIDDEN, ExportError, make_bundle, operators, write_verified
 from export.parity import BATCH, LONG, ROLLOUTS, ROUNDINGS, TOLERANCE, parity
@@ -26,7 +28,9 @@ from hardware_io.bundle import Bundle, BundleError, read_bundle, write_bundle
 from hardware_io.interface import Interface
 from hardware_io.runtime import Policy, open_session
 from hardware_io.spec import RobotSpec
+from policies.regulator import Regulator, RegulatorSettings
 from sim.family import RobotFamily
+from sim.robots import load_robot
 from sim.tasks import make_task
 
 WHOLE = ("rl2", "domain_randomised", "transformer")  # verified as `acclimate export` does; the others for less long
@@ -186,6 +190,28 @@ def test_what_the_fast_state_tells_people_has_a_name(export: Callable[[str], Exp
         command, _, _ = learner.act(*inputs)
         told = learner.model(inputs[0], command / learner.limit, torch.zeros(1, 0))
     assert fast[0, -1] == pytest.approx(0.1 * told.spread[0, :-1].mean().sqrt().item(), rel=1e-4)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("name", "settings"), [("maml", {"regulator": {}}), ("sac", {"regulator": {}, "frames": 2})])
+def test_a_regulator_is_part_of_the_file(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    spec, path = load_robot("double_pendulum/pendubot_lab"), tmp_path / "policy.onnx"
+    plain = RobotFamily(spec, "swing_up", linearised=True).interface
+    torch.manual_seed(0)
+    learner = make_learner(name, plain, "test", settings)
+    bundle = make_bundle(learner, spec, {"name": "swing_up", "duration": 1.0}, name, PROVENANCE)
+    assert write_verified(bundle, learner, spec, path).ok
+    policy = Policy(read_bundle(path))
+    upright = np.array([*spec.poses["upright"], 0.0, 0.0, 1.0], np.float32)
+    leaning = upright + np.array([0.1, 0.0, 0.0, 0.0, 0.0], np.float32)
+    quiet = np.zeros(2, np.float32)
+    there, aside = (policy.step(seen, policy.start_fast(policy.fast0), quiet)[0] for seen in (upright, leaning))
+    told, _ = Regulator(plain, RegulatorSettings())(torch.from_numpy(leaning[:2]), torch.zeros(2))
+    assert np.abs(aside - there).max() > 0.5  # N·m, and what an untrained policy adds hardly depends on where it is
+    np.testing.assert_allclose(aside - there, told.numpy() * spec.action_limit, atol=0.05)
+    if bundle.slow:
+        again, _, _ = unpack(read_bundle(path)).act(torch.tensor(leaning)[None], learner.fast0(1), torch.zeros(1, 2))
+        np.testing.assert_allclose(again[0].detach(), aside, atol=1e-5)
 
 
 def test_a_fused_recurrent_layer_is_refused(pendulum: RobotSpec) -> None:
