@@ -16,8 +16,7 @@ AIMS = {  # robot → score → what is aimed at
 INTRODUCTION = """# The double pendulum by its published benchmarks
 
 `make double-pendulum` scores the files in `zoo/`, writes this page and draws `runs/double_pendulum/report.html`: the
-same figures value by value, and how the files move. `make double-pendulum-train` trains such a file anew, from scratch
-and with 18 M steps, where the shipped one had 24 M in two stages (`zoo/README.md`).
+same figures value by value, and how the files move. `make double-pendulum-train` trains them anew (`zoo/README.md`).
 Protocol and sources are in `double_pendulum/README.md`. Files run in ONNX Runtime, asked every 2 ms; they were trained
 in PyBullet and have never seen this plant. `told everything`: planned with the perturbed model known, without noise or
 delay, a bound from below to what is possible.
