@@ -57,3 +57,4 @@ def _tables(
     for column in CATEGORIES:
         if results[column].get("failed"):
             yield f"- failed, {column.replace('_', ' ')}: {', '.join(results[column]['failed'])}"
+    yield ""
