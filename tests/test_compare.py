@@ -12,7 +12,7 @@ from benchmarks.compare.page import page
 from benchmarks.compare.robot import Demand, demands
 from benchmarks.compare.scores import AFTER, Result, add_result, curve, measure, read_results
 from benchmarks.reproduce.session import Session
-from benchmarks.reproduce.variants import LOCOMOTION, LOCOMOTION_QUICK
+from benchmarks.reproduce.variants import COMPARED, LOCOMOTION_QUICK
 from hardware_io.config import ConfigError
 
 TASK = "pendubot swing-up"
@@ -55,8 +55,8 @@ def test_a_training_that_was_measured_again_takes_its_own_place(tmp_path: Path) 
 def test_a_training_is_made_and_scored_after_each_number_of_adaptations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = LOCOMOTION[TASK].on({key: LOCOMOTION_QUICK[key] for key in ("steps", "lanes", "workers")})
-    monkeypatch.setitem(LOCOMOTION, TASK, short.on({"task.settings.duration": 0.5, "task.settings.hold": 0.1}))
+    short = COMPARED[TASK].on({key: LOCOMOTION_QUICK[key] for key in ("steps", "lanes", "workers")})
+    monkeypatch.setitem(COMPARED, TASK, short.on({"task.settings.duration": 0.5, "task.settings.hold": 0.1}))
     (found,) = measure(Session(tmp_path, robots=8), (TASK,), ["rl2"])
     returns, success = np.array(found.returns), np.array(found.success)
     assert returns.shape == success.shape == (8, len(AFTER)) and np.ptp(returns) > 0

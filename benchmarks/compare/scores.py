@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from adapt.learner import META_LEARNERS
+from adapt.learner import META_LEARNERS, class_of
+from adapt.run_folder import read_config
 from benchmarks.reproduce.locomotion import BASELINE, ORACLE, of_learner, score
 from benchmarks.reproduce.result import Estimate, estimate
-from benchmarks.reproduce.session import Session, train
-from benchmarks.reproduce.variants import LOCOMOTION
+from benchmarks.reproduce.session import CONFIGS, Session, Variant, train
+from benchmarks.reproduce.variants import COMPARED
 from hardware_io.config import ConfigError, write_atomically
 
-TASKS = ("pendubot swing-up", "half-cheetah velocity")
+TASKS = tuple(COMPARED)
+REGULATED = {"regulator": {"reach": 0.5}, "frames": 1}  # settings of learners that have them
 AFTER = (0, 1, 2, 3, 5)  # adaptations
 
 
@@ -46,12 +48,21 @@ def measure(session: Session, tasks: tuple[str, ...], learners: list[str]) -> It
     for task in tasks:
         for name in learners:
             for seed in range(session.seeds):
-                trained = train(session, of_learner(LOCOMOTION[task], name), seed)
+                trained = train(session, variant_of(task, name), seed)
                 found = score(session, trained.run, max(AFTER))
                 returns = found.returns[:, AFTER].tolist()
                 success = None if found.success is None else found.success[:, AFTER].tolist()
                 rollouts = trained.run.config.copies
                 yield Result(task, name, seed, returns, success, trained.steps, trained.seconds, rollouts)
+
+
+def variant_of(task: str, name: str) -> Variant:
+    """The training of a learner on a task; on a robot it stands on a regulator if it can."""
+    variant = of_learner(COMPARED[task], name)
+    if read_config(CONFIGS / variant.config).robot is None:
+        return variant
+    known = {field.name for field in fields(class_of(name).Settings)}
+    return variant.on({f"learner.settings.{key}": value for key, value in REGULATED.items() if key in known})
 
 
 def read_results(file: Path) -> list[Result]:

@@ -130,6 +130,11 @@ LOCOMOTION = {
 GRADIENT_BASED = {"lanes": 40, "copies": 5, "rollouts": 2, "support": 1}  # learners that adapt between rollouts
 OF_LEARNER = {"fine_tune": {"rollouts": 4, "support": 3}, "scratch": {"steps": 1}}  # as in navigation
 OF_LEARNER |= {name: {"steps": 28_800} for name in ("pets", "grbal", "rebal")}  # each is planned: 30 ms
+# task → what `make compare` trains all learners with
+COMPARED = {
+    "pendubot swing-up": Variant("pendubot-varied", "pendubot_varied.yaml"),
+    "half-cheetah velocity": LOCOMOTION["half-cheetah velocity"],
+}
 LOCOMOTION_QUICK = {"steps": 480, "lanes": 8, "workers": 0, "rollouts": 3, "family.settings.horizon": 10}
 QUICK_LEARNERS = ["rl2"]
 
