@@ -27,7 +27,7 @@ class RegulatorSettings:
     position: float = option(1.0, min=1e-6, unit="1/rad²", help="cost of an error of a joint")
     velocity: float = option(0.1, min=0.0, unit="s²/rad²")
     effort: float = option(0.5, min=1e-6, unit="1/(N·m)²")
-    reach: float = option(30.0, min=0.0, help="cost-to-go below which it acts")
+    reach: float = option(0.5, min=0.0, help="cost-to-go below which it acts: no more than it can hold")
     share: float = option(0.25, min=0.0, max=1.0, help="of the limit, that the policy may add to it there")
 
 
