@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.compare import __main__ as program
-from benchmarks.compare.page import page
+from benchmarks.compare.page import page, table
 from benchmarks.compare.robot import Demand, demands
 from benchmarks.compare.scores import AFTER, Result, add_result, curve, measure, read_results
 from benchmarks.reproduce.session import Session
@@ -29,11 +29,20 @@ def test_the_page_holds_what_was_measured(tmp_path: Path) -> None:
     asked = {"rl2": Demand(20.0, 66, 64, 40_000, False), "maml": Demand(10.0, 3000, 3000, 20_000, True)}
     text = page(results, asked, tmp_path / "images")
     (row,) = (line for line in text.splitlines() if line.startswith("| rl2 |") and "rollout" in line)
-    assert row.count(" ± ") == len(AFTER) and row.startswith("| rl2 | 30.00 ± ")
-    assert row.endswith("| 60.00 ± 0.00 | 50% [50%, 50%] | 1 | 400,000 | 2 min | 1 rollout |")
+    assert row.count(" ± ") == len(AFTER) and row.startswith("| rl2 | 30 ± ")
+    assert row.endswith("| 60 ± 0 | 50% [50%, 50%] | 1 | 400,000 | 2 min | 1 rollout |")
     assert "| 20 µs | 2.0 | 66 | 64 | 39 kB | the graph only |" in text and "torch beside the loop" in text
     assert (tmp_path / "images" / "compare-pendubot-swing-up.png").stat().st_size > 5000
     assert "images/compare-pendubot-swing-up.png" in text and "half-cheetah velocity" not in text
+
+
+def test_no_gap_is_closed_between_what_is_alike() -> None:
+    rows = [[0.0] * len(AFTER), [1.0] * len(AFTER)]
+    baseline = Result(TASK, "domain_randomised", 0, rows, rows, 400_000, 90.0, 1)
+    text = table(
+        {"domain_randomised": [baseline], "oracle": [result("oracle", 0, 0.6)], "rl2": [result("rl2", 0, 0.5)]}
+    )
+    assert "%" not in text[2:][-1] and "% [" not in "".join(text)
 
 
 def test_several_seeds_are_as_sure_as_their_means() -> None:

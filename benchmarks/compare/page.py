@@ -20,7 +20,8 @@ INTRODUCTION = """# Meta-learners, and which one to pick
 `make compare` trains what is missing, measures and writes this page. All learners of a task have the same budget of
 environment steps, the same robots in tests, and settings as they come (`benchmarks/reproduce/variants.py`). Intervals
 are of 95 %: over trainings where there are several seeds, over robots where there is one. *Gap closed* is the share of
-what lies between one policy for all robots (`domain_randomised`) and one that is told the truth (`oracle`)."""
+what lies between one policy for all robots (`domain_randomised`) and one that is told the truth (`oracle`); it is left
+out where these two are not told apart. Robots are met as in training, with actions that are drawn."""
 
 
 def page(results: list[Result], demands: dict[str, Demand], images: Path) -> str:
@@ -55,19 +56,21 @@ def table(found: dict[str, list[Result]]) -> list[str]:
 
 
 def cell(one: Estimate, share: bool) -> str:
-    """A figure with its interval; shares as percentages."""
-    factor = 100 if share else 1
-    half = "" if np.isinf(one.half) else f" ± {number(one.half * factor, one.mean * factor)}"
-    return number(one.mean * factor) + half
+    """A figure with its interval; shares as whole percentages."""
+    told = (lambda value: f"{100 * value:.0f}") if share else (lambda value: number(value, one.mean))
+    return told(one.mean) + ("" if np.isinf(one.half) else f" ± {told(one.half)}")
 
 
 def closed(name: str, found: dict[str, list[Result]]) -> str:
-    """With its interval over robots; nothing for the two between which it lies, or without them."""
+    """With its interval over robots; nothing for the two between which it lies, without them, or if they are alike."""
     if name in (BASELINE, ORACLE) or BASELINE not in found or ORACLE not in found:
         return ""
     own, low, high = (joined(found[one]) for one in (name, BASELINE, ORACLE))
     if not len(own.returns) == len(low.returns) == len(high.returns):
         return ""  # of other seeds: robots would not be the same
+    between = high.returns[:, -1] - low.returns[:, -1]
+    if between.mean() < 2 * between.std(ddof=1) / np.sqrt(len(between)):
+        return ""
     return gap(own, low, high, len(AFTER) - 1)
 
 
@@ -86,7 +89,7 @@ def plot(found: dict[str, list[Result]], file: Path) -> None:
     groups = [others[start : start + PANEL] for start in range(0, len(others), PANEL)] or [[]]
     columns = min(2, len(groups))
     rows = -(-len(groups) // columns)
-    figure = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained")
+    figure = Figure(figsize=(6.2 * columns, 3.2 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     measure = headline(next(iter(found.values())))
     for axis, group in zip(axes.flat, groups, strict=False):
@@ -98,7 +101,7 @@ def plot(found: dict[str, list[Result]], file: Path) -> None:
             if grey is None:
                 axis.fill_between(AFTER, mean - half, mean + half, color=line.get_color(), alpha=0.12)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside, where it hides nothing
     for axis in axes.flat[len(groups) :]:
         axis.set_visible(False)
     for axis in axes[-1]:

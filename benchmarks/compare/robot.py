@@ -36,8 +36,8 @@ def demands(calls: int, turns: int) -> dict[str, Demand]:
     for name in (name for name in META_LEARNERS if class_of(name).continuous):
         learner = make_learner(name, interface, "benchmarks", {})
         bundle = make_bundle(learner, spec, {"name": "swing_up"}, name, {})
-        step = partial(Policy(bundle).step, *inputs_of(bundle).values())
-        policies[name] = step
+        inputs = {**inputs_of(bundle), "fast": bundle.fast}  # a memory drawn at random need not be one
+        policies[name] = partial(Policy(bundle).step, *inputs.values())
         sizes[name] = (bundle.fast.size, int(bundle.kept.sum()), len(bundle.graph), not learner.in_graph)
     taken: dict[str, list[np.ndarray]] = {name: [] for name in policies}
     for _ in range(turns + 1):
