@@ -96,7 +96,7 @@ reproduce: $(DONE) ## published results beside their references; ARGS="--list", 
 compare: $(DONE) ## all meta-learners beside each other; writes docs/meta-learners.md; ARGS="rl2 maml --seeds 1", "--measured"
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
-double-pendulum: $(DONE) ## the double pendulum's published benchmarks, with a report; ARGS="--logs FOLDER" for real logs
+double-pendulum: $(DONE) ## the double pendulum's published benchmarks and twins, with a report; some 20 minutes; ARGS="--logs FOLDER" for real logs
 	$(BIN)/python -m benchmarks.double_pendulum twins
 	$(BIN)/python -m benchmarks.double_pendulum page $(ARGS)
 

@@ -18,10 +18,11 @@ PANEL = 6  # learners in one panel of a plot, beside baseline and oracle
 INTRODUCTION = """# Meta-learners, and which one to pick
 
 `make compare` trains what is missing, measures and writes this page. All learners of a task have the same budget of
-environment steps, the same robots in tests, and settings as they come (`benchmarks/reproduce/variants.py`). Intervals
-are of 95 %: over trainings where there are several seeds, over robots where there is one. *Gap closed* is the share of
-what lies between one policy for all robots (`domain_randomised`) and one that is told the truth (`oracle`); it is left
-out where these two are not told apart. Robots are met as in training, with actions that are drawn."""
+environment steps, the same robots in tests, and settings as they come (`benchmarks/reproduce/variants.py`); on the
+pendubot all that can stand on a regulator near upright do. Intervals are of 95 %: over trainings where there are
+several seeds, over robots where there is one. *Gap closed* is the share of what lies between one policy for all robots
+(`domain_randomised`) and one that is told the truth (`oracle`); it is left out where these two are not told apart.
+Robots are met as in training, with actions that are drawn."""
 
 
 def page(results: list[Result], demands: dict[str, Demand], images: Path) -> str:

@@ -38,7 +38,7 @@ from sim.robots import load_robot
 from sim.twin import LockstepBus, Twin, draw_dynamics
 
 TWIN_SCORES = Path(__file__).with_name("twins.json")
-FIRST_SEED = 80_000  # of hidden machines: far from the seeds of training, and none that was looked at before
+FIRST_SEED = 80_000  # of hidden machines, far from the seeds of training; those from 70,000 on served for choosing
 TWINS, ROLLOUTS, DURATION = 50, 4, 5.0  # s
 RULES = {"success": "over the last second", "upright": "at the end"}
 INTRODUCTION = """## On hidden machines that are like the identified one
