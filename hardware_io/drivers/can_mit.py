@@ -29,6 +29,7 @@ ENABLE_TIMEOUT = 0.2  # s, for every motor to answer
 STOP_DAMPING = 0.1  # s that a stop damps before it disables
 STOP_PERIOD = 0.01  # s between its damped commands, well within the motors' watchdog of 25 ms
 DRAIN_WAIT = 2e-4  # s per late frame: with no wait at all, an adapter's acknowledgement hides the frames behind it
+DRAIN_LOOKS = 3  # in a row that find no frame, then none is late: on a busy computer an acknowledgement takes a wait
 MAX_LATE_FRAMES = 64  # read from the queue after a deadline, so that a flooded bus cannot hold the loop
 DEFAULT_GROUP = "239.74.163.2"  # of udp_multicast: its own default is IPv6, which many networks do not route
 HINTS = {
@@ -229,10 +230,13 @@ class CanMit:
         return DriverError(f"can_mit: {what}: {error} ({where}); check the adapter, its cable and its power")
 
     def _drain(self) -> None:
-        for _ in range(MAX_LATE_FRAMES):
-            if self._receive(DRAIN_WAIT) is None:
+        in_vain = 0
+        for _ in range(2 * MAX_LATE_FRAMES):
+            if self._receive(DRAIN_WAIT) is not None:
+                self.ignored["stale"] += 1
+                in_vain = 0
+            elif (in_vain := in_vain + 1) == DRAIN_LOOKS:
                 return
-            self.ignored["stale"] += 1
 
     def _accept(self, message: Any) -> None:
         payload = bytes(message.data)
