@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from benchmarks.compare import __main__ as program
-from benchmarks.compare.page import page, table
+from benchmarks.compare.page import PANELS, page, table
 from benchmarks.compare.robot import Demand, demands
 from benchmarks.compare.scores import AFTER, Result, add_result, curve, measure, read_results
+from benchmarks.reproduce.locomotion import BASELINE, ORACLE, in_order
 from benchmarks.reproduce.session import Session
 from benchmarks.reproduce.variants import COMPARED, LOCOMOTION_QUICK
 from hardware_io.config import ConfigError
@@ -29,8 +30,10 @@ def test_the_page_holds_what_was_measured(tmp_path: Path) -> None:
     asked = {"rl2": Demand(20.0, 66, 64, 40_000, False), "maml": Demand(10.0, 3000, 3000, 20_000, True)}
     text = page(results, asked, tmp_path / "images")
     (row,) = (line for line in text.splitlines() if line.startswith("| rl2 |") and "rollout" in line)
-    assert row.count(" ± ") == len(AFTER) and row.startswith("| rl2 | 30 ± ")
-    assert row.endswith("| 60 ± 0 | 50% [50%, 50%] | 1 | 400,000 | 2 min | 1 rollout |")
+    assert row.count(" ± ") == len(AFTER) + 2 and row.startswith("| rl2 | 30 ± ")
+    assert " | 60 ± 40 | 0.300 ± " in row and row.endswith(
+        "| 0.600 ± 0.000 | 50% [50%, 50%] | 1 | 400,000 | 2 min | 1 rollout |"
+    )
     assert "| 20 µs | 2.0 | 66 | 64 | 39 kB | the graph only |" in text and "torch beside the loop" in text
     assert (tmp_path / "images" / "compare-pendubot-swing-up.png").stat().st_size > 5000
     assert "images/compare-pendubot-swing-up.png" in text and "half-cheetah velocity" not in text
@@ -47,8 +50,19 @@ def test_no_gap_is_closed_between_what_is_alike() -> None:
 
 def test_several_seeds_are_as_sure_as_their_means() -> None:
     seeds = [result("rl2", seed, success) for seed, success in enumerate((0.4, 0.5, 0.6))]
-    last = curve(seeds, "success")[-1]
+    last = curve(seeds, "returns")[-1]
     assert last.mean == pytest.approx(0.5) and last.seeds == 3 and last.half == pytest.approx(4.303 * 0.1 / 3**0.5)
+
+
+def test_no_share_of_robots_is_surer_than_their_number() -> None:
+    never = curve([result("rl2", seed, 0.0) for seed in range(3)], "success")[-1]  # 0 of 6 robots
+    assert never.mean == 0 and never.half == pytest.approx(1.96 * (0.2 * 0.8 / 10) ** 0.5)
+    apart = curve([result("rl2", seed, float(seed)) for seed in range(2)], "success")[-1]  # none and all
+    assert apart.half == pytest.approx(12.706 * 0.5)
+
+
+def test_every_learner_that_drives_motors_has_a_place_in_a_plot() -> None:
+    assert sorted(name for names in PANELS.values() for name in names) == sorted(set(in_order()) - {BASELINE, ORACLE})
 
 
 def test_a_training_that_was_measured_again_takes_its_own_place(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from adapt.learner import META_LEARNERS, class_of
 from adapt.run_folder import read_config
 from benchmarks.reproduce.locomotion import BASELINE, ORACLE, of_learner, score
-from benchmarks.reproduce.result import Estimate, estimate
+from benchmarks.reproduce.result import NORMAL, Estimate, estimate
 from benchmarks.reproduce.session import CONFIGS, Session, Variant, train
 from benchmarks.reproduce.variants import COMPARED
 from hardware_io.config import ConfigError, write_atomically
@@ -91,7 +91,18 @@ def of_task(results: list[Result], task: str) -> dict[str, list[Result]]:
 def curve(results: list[Result], measure: str) -> list[Estimate]:
     """Of `returns` or `success`, with interval, after each number of adaptations."""
     seeds = [np.array(getattr(one, measure), np.float64) for one in results]
-    return [estimate([values[:, k] for values in seeds]) for k in range(len(AFTER))]
+    each = [estimate([values[:, k] for values in seeds]) for k in range(len(AFTER))]
+    return each if measure == "returns" else [counted(one, sum(map(len, seeds))) for one in each]
+
+
+def counted(share: Estimate, robots: int) -> Estimate:
+    """A share of successes, no surer than so many robots can make it (Agresti and Coull 1998).
+
+    Where all succeed, or none, robots and trainings do not differ, and yet the next one may.
+    """
+    more = robots + 4
+    middle = (share.mean * robots + 2) / more
+    return replace(share, half=max(share.half, NORMAL * float(np.sqrt(middle * (1 - middle) / more))))
 
 
 def headline(results: list[Result]) -> str:
