@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from adapt.curriculum import Curriculum
 from adapt.episodes import Episodes
 from adapt.learner import MetaLearner
 from adapt.rollout import begin_trial, rollout
@@ -33,12 +34,15 @@ class Trial:
     seconds: float  # that it took
 
 
-def collect(config: TrainConfig, envs: VectorEnv, learner: MetaLearner, iteration: int) -> Trial:
+def collect(
+    config: TrainConfig, envs: VectorEnv, learner: MetaLearner, iteration: int, curriculum: Curriculum | None = None
+) -> Trial:
     """One trial of all lanes. Every draw follows from the seed and the iteration. Raises TaskError."""
     begun, seed = time.perf_counter(), (config.seed, TRAINING, iteration)
     rng = np.random.default_rng((config.seed, DYNAMICS, iteration))
     actor = learner.collector()
-    fast = begin_trial(envs, actor, config.copies, rng, randomised=learner.randomised)
+    tasks = curriculum.draw(config.lanes // config.copies, rng) if curriculum else None
+    fast = begin_trial(envs, actor, config.copies, rng, randomised=learner.randomised, tasks=tasks)
     support: list[Episodes] = []
     if config.support:
         for index in range(config.adaptations):

@@ -10,6 +10,7 @@ from torch import Tensor
 from adapt.episodes import Episodes
 from adapt.learner import Actor, MetaLearner
 from hardware_io.config import ConfigError
+from hardware_io.state import Array
 from sim.family import TaskError
 from sim.vector_env import VectorEnv
 
@@ -97,18 +98,20 @@ def begin_trial(
     rng: np.random.Generator,
     split: str = "train",
     randomised: bool = True,
+    tasks: Array | None = None,
 ) -> Tensor:
     """Tasks for the lanes, each on `copies` of them, and the initial fast state (B, F).
 
-    Random tasks of a split, or the nominal one; only a privileged learner reads their hidden parameters. Raises
-    ConfigError when the copies of a task would not be in flight together.
+    Random tasks of a split, or the nominal one, or those that are given, (B, P); only a privileged learner reads their
+    hidden parameters. Raises ConfigError when the copies of a task would not be in flight together.
     """
     if envs.lanes // envs.groups % copies:
         raise ConfigError("rollout", "lanes", envs.lanes, f"a multiple of groups x copies = {envs.groups * copies}")
     count, family = envs.lanes // copies, envs.family
-    robots = family.sample(count, rng, split) if randomised else np.tile(family.interface.nominal, (count, 1))
-    envs.begin_trial(np.repeat(robots, copies, axis=0))
-    return learner.fast0(len(robots), torch.tensor(robots, dtype=torch.float32, device=learner.kept.device))
+    if tasks is None:
+        tasks = family.sample(count, rng, split) if randomised else np.tile(family.interface.nominal, (count, 1))
+    envs.begin_trial(np.repeat(tasks, copies, axis=0))
+    return learner.fast0(len(tasks), torch.tensor(tasks, dtype=torch.float32, device=learner.kept.device))
 
 
 def progress(

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from adapt.calibration import calibrated
+from adapt.curriculum import CurriculumSettings
 from adapt.learner import MetaLearner, make_learner
 from hardware_io.config import ConfigError, build, dump, merge, option, read_yaml
 from hardware_io.spec import RobotSpec
@@ -63,6 +64,7 @@ class TrainConfig:
     adaptations: int = option(1, min=1, help="how often support rollouts and `adapt` come before the query rollouts")
     anywhere: float = option(0.5, min=0.0, max=1.0, help="share of training rollouts that start anywhere")
     regret: bool = option(False, help="learn from expected regret in place of reward, where a family knows it")
+    curriculum: CurriculumSettings = option(CurriculumSettings(), help="which tasks are practised when")
     overlap: bool = option(False, help="simulate the next trial during an update, with the weights from before it")
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="auto: CUDA where there is one")
     checkpoint_every: int = option(10, min=1, unit="iterations", help="what a kill can cost")

@@ -22,6 +22,7 @@ import torch
 import yaml
 
 from adapt.collect import Ahead, Trial, collect
+from adapt.curriculum import make_curriculum
 from adapt.learner import MetaLearner
 from adapt.outer import DivergenceError
 from adapt.rollout import begin_trial, progress
@@ -56,6 +57,10 @@ class Trainer:
         self._check_rollouts(source)
         if config.regret and not self.family.knows_regret:
             raise ConfigError(source, "regret", True, f"false: {self.family.name} does not know it")
+        tasks = config.lanes // config.copies
+        self.curriculum = (
+            make_curriculum(config.curriculum, self.family, tasks, source) if self.learner.randomised else None
+        )
         self.learner.to(pick_device(config.device))
         self.learner.keep_in(self.folder / "kept")
         self.ahead: Ahead | None = None
@@ -138,6 +143,7 @@ class Trainer:
                 "learner": learner.state_dict(),
                 "actor": self.ahead.actor.state_dict() if self.ahead else None,
                 "optimiser": learner.optimiser_state(),
+                "curriculum": self.curriculum.state() if self.curriculum else None,
                 "random": torch.get_rng_state(),
                 "progress": vars(self.progress),
                 "iteration": self.progress.iteration,
@@ -172,6 +178,8 @@ class Trainer:
             if self.ahead is not None:
                 self.ahead.actor.load_state_dict(content["actor"])
             self.learner.load_optimiser_state(content["optimiser"])
+            if self.curriculum is not None:
+                self.curriculum.load_state(content["curriculum"])
         except (KeyError, ValueError, RuntimeError) as error:
             was = str(error).splitlines()[0]
             raise ConfigError(
@@ -196,7 +204,8 @@ class Trainer:
         begun, iteration = time.perf_counter(), self.progress.iteration
         self.learner.trained = self.progress.steps / self.config.steps
         trial = self.ahead.trial(self._simulate, iteration) if self.ahead else self._simulate(self.learner, iteration)
-        metrics = self._update(trial)
+        chosen = self.curriculum.observe(trial.query) if self.curriculum else {}
+        metrics = {**chosen, **self._update(trial)}
         seconds, query = time.perf_counter() - begun, trial.query
         return {
             **metrics,
@@ -224,7 +233,7 @@ class Trainer:
         return metrics
 
     def _simulate(self, learner: MetaLearner, iteration: int) -> Trial:
-        return collect(self.config, self.envs, learner, iteration)
+        return collect(self.config, self.envs, learner, iteration, self.curriculum)
 
     def _evaluate(self, envs: VectorEnv) -> dict[str, float]:
         """Return and success before and after adaptation on tasks that training never sees."""

@@ -55,6 +55,7 @@ class Family(ABC):
     interface: Interface
     steps: int  # T
     knows_regret = False
+    convex = False  # whether between any two tasks of training all are tasks of training
 
     @classmethod
     def of(cls, settings: dict[str, Any], source: str) -> Family:
@@ -95,6 +96,8 @@ class RobotFamily(Family):
 
     Only with `linearised` its interface holds a linear model, which takes worlds of its own. Raises ConfigError.
     """
+
+    convex = True
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class Ant(Family):
 
     def __init__(self, settings: AntSettings) -> None:
         self.settings, self.steps = settings, settings.horizon
+        self.convex = settings.task == "goal"
         model = mjcf.read("ant", density=1000.0)
         self.model = replace(model, gear=dict.fromkeys(model.gear, TORQUE))
         limit = tuple(self.model.gear.values())

@@ -35,6 +35,7 @@ class Bandits(Family):
     """
 
     name = "bandits"
+    convex = True
     knows_regret = True
 
     def __init__(self, settings: BanditSettings) -> None:

@@ -49,6 +49,7 @@ class Cartpole(Family):
     """
 
     name = "cartpole"
+    convex = True
 
     def __init__(self, settings: CartpoleSettings) -> None:
         self.settings, self.steps = settings, settings.horizon

@@ -51,6 +51,7 @@ class CartpoleSwing(Family):
     """
 
     name = "cartpole_swing"
+    convex = True
 
     def __init__(self, settings: CartpoleSwingSettings) -> None:
         self.settings, self.steps = settings, settings.horizon

@@ -48,6 +48,8 @@ class FactoryFamily(Family):
     (commands one-hot); observations are any space that Gymnasium can flatten.
     """
 
+    convex = True
+
     def __init__(self, path: str, settings: dict[str, Any], source: str, tasks: dict[str, Any] | None) -> None:
         own = {field.name for field in fields(FactorySettings)}
         self.name, self.source = path, source

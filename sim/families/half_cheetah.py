@@ -57,6 +57,7 @@ class HalfCheetah(Family):
 
     def __init__(self, settings: HalfCheetahSettings) -> None:
         self.settings, self.steps = settings, settings.horizon
+        self.convex = settings.task == "velocity"
         bounds, nominal = {
             "direction": ((-1.0, 1.0), 1.0),
             "velocity": (VELOCITY[0], 1.0),

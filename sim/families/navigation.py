@@ -35,6 +35,7 @@ class Navigation(Family):
     """The hidden parameters are the goal (2,); observation: position (2,); action: move (2,), all without unit."""
 
     name = "navigation"
+    convex = True
 
     def __init__(self, settings: NavigationSettings) -> None:
         self.settings, self.steps = settings, settings.horizon

@@ -39,6 +39,7 @@ class PointRobot(Family):
     """Hidden parameter (1,): direction of the goal, rad, whose distance is 1; observation: position; action: move."""
 
     name = "point_robot"
+    convex = True
 
     def __init__(self, settings: PointRobotSettings) -> None:
         self.settings, self.steps = settings, settings.horizon
