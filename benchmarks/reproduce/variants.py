@@ -129,7 +129,17 @@ LOCOMOTION = {
 }
 GRADIENT_BASED = {"lanes": 40, "copies": 5, "rollouts": 2, "support": 1}  # learners that adapt between rollouts
 OF_LEARNER = {"fine_tune": {"rollouts": 4, "support": 3}, "scratch": {"steps": 1}}  # as in navigation
-OF_LEARNER |= {name: {"steps": 28_800} for name in ("pets", "grbal", "rebal")}  # each is planned: 30 ms
+OF_LEARNER |= {  # each step is planned, in some 10 ms
+    name: {
+        "steps": 28_800,
+        "learner.settings.model": {"members": 3},
+        "learner.settings.planner": {"candidates": 40, "elites": 5, "iterations": 3},
+    }
+    for name in ("pets", "grbal", "rebal")
+}
+# What learns from a replay takes as many gradient steps as take about as long as the others' updates and simulation.
+OF_LEARNER |= {name: {"learner.settings.updates": 2000} for name in ("sac", "dqn")}
+OF_LEARNER |= {"pearl": {"learner.settings.updates": 1000}}
 # task → what `make compare` trains all learners with
 COMPARED = {
     "pendubot swing-up": Variant("pendubot-varied", "pendubot_varied.yaml"),
