@@ -23,12 +23,14 @@ from benchmarks.reproduce.table import add_rows, duration, markdown, number, rea
 from benchmarks.reproduce.variants import (
     BANDITS,
     BUDGET,
+    CURRICULA,
     DQN,
     DQN_MAPPING,
     LOCOMOTION,
     MODEL_BASED,
     NAVIGATION,
     PEARL,
+    SHARED_REPLAY,
     TABULAR,
 )
 from hardware_io.config import ConfigError
@@ -125,6 +127,8 @@ def test_every_budget_fits_its_file(tmp_path: Path) -> None:
         *LOCOMOTION.values(),
         *MODEL_BASED.values(),
         *PEARL.values(),
+        *CURRICULA.values(),
+        *SHARED_REPLAY.values(),
         *of_dqn,
     ]:
         settings = variant.settings(Session(tmp_path), seed=1)
@@ -189,6 +193,14 @@ def test_pearl_looks_for_a_goal_between_nothing_and_what_can_be_had(tmp_path: Pa
     best = means.pop("point robot: straight to the goal")
     assert 10 < best < 14 and set(means) == {f"point robot: after {n} rollout{'s' * (n != 1)}" for n in EXPLORED}
     assert all(0 <= value < best for value in means.values())
+
+
+def test_parts_of_training_are_taken_away(tmp_path: Path) -> None:
+    means = quick("ablations", tmp_path)
+    carts = {f"carts, {kind}: return" for kind in CURRICULA}
+    replays = {f"replay of {name}: after 5 rollouts" for name in SHARED_REPLAY}
+    assert carts | {f"{label} of the weakest quarter" for label in carts} | replays < set(means)
+    assert len({means[label] for label in carts}) == 3  # each was trained on tasks of its own
 
 
 def test_few_points_show_a_sinusoid(tmp_path: Path) -> None:

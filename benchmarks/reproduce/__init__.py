@@ -24,10 +24,11 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "benchmarks.reproduce.pearl",
         "PEARL with sparse rewards, and on half-cheetahs (Rakelly et al. 2019, figures 3 and 7)",
     ),
-    "rma": ("benchmarks.reproduce.rma", "RMA on a pendubot with hidden dynamics (Kumar et al. 2021, table II)"),
+    "rma": ("benchmarks.reproduce.rma", "RMA on an arm with an unknown load (Kumar et al. 2021, table II)"),
     "model_based": (
         "benchmarks.reproduce.model_based",
         "PETS on its cart-pole; GrBAL on half-cheetahs with a disabled joint (Chua et al. 2018, Nagabandi et al. 2019)",
     ),
     "dqn": ("benchmarks.reproduce.dqn", "DQN on cartpoles, and episodes that new tasks take with a mapping network"),
+    "ablations": ("benchmarks.reproduce.ablations", "what curricula and a replay that all tasks share are worth"),
 }

@@ -159,11 +159,11 @@ GRID_WORLD = {
 }
 GRID_WORLD_QUICK = {"steps": 6_000, "lanes": 50}
 
-# kind of adaptation → its training on the pendubot; without extrinsics the module tells the parameters themselves
-RMA_PENDUBOT = {
-    "RMA": Variant("pendubot-rma", "pendubot_rma.yaml"),
-    "system identification": Variant("pendubot-sysid", "pendubot_rma.yaml", {"learner.settings.extrinsics": 0}),
-    "robust": Variant("pendubot-robust", "pendubot_rma.yaml", {"learner.name": "domain_randomised"}),
+# kind of adaptation → its training on the arm; without extrinsics the module tells the parameters themselves
+RMA_ARM = {
+    "RMA": Variant("arm-rma", "arm_rma.yaml"),
+    "system identification": Variant("arm-sysid", "arm_rma.yaml", {"learner.settings.extrinsics": 0}),
+    "robust": Variant("arm-robust", "arm_rma.yaml", {"learner.name": "domain_randomised"}),
 }
 RMA_QUICK = {"steps": 400, "lanes": 4, "workers": 0, "task.settings.duration": 1.0}
 
@@ -213,4 +213,19 @@ _TINY = {
 DQN_MAPPING_QUICK = {
     "cartpoles": {**_TINY, "family.settings.horizon": 20},
     "random MDPs": {**_TINY, "family.settings.episodes": 2},
+}
+
+# curriculum → its training on carts with motors of all strengths
+CURRICULA = {
+    kind: Variant(f"cartpole-swing-{kind}", "cartpole_swing_varied.yaml", {"curriculum.kind": kind})
+    for kind in ("none", "widen", "similar")
+}
+CURRICULA_QUICK = {"steps": 320, "lanes": 8, "family.settings.horizon": 20, "learner.settings.hidden": [16]}
+# which tasks the replay holds → PEARL's training on its point robot; there is room for those of one trial, or for all
+SHARED_REPLAY = {
+    name: Variant(f"point-robot-pearl-{suffix}", "point_robot_pearl.yaml", {"steps": 384_000, **replay})
+    for name, suffix, replay in (
+        ("tasks of all trials", "shared", {}),
+        ("tasks of the last trial", "unshared", {"learner.settings.replay.capacity": 64 * 10 * 20}),
+    )
 }
