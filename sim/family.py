@@ -111,7 +111,7 @@ class RobotFamily(Family):
         self.name, self.spec, self.substeps, self.one_at_a_time = spec.name, spec, substeps, one_at_a_time
         self.task, self.ranges = make_task(task, spec, **parameters), DynamicsRange.of(spec)
         self.steps = self.task.steps
-        linear = linearise(spec) if linearised else None
+        linear = linearise(spec, self.task.pose) if linearised else None
         self.interface = Interface.of(spec, self.ranges.bounds("train"), self.ranges.nominal, linear)
 
     def sample(self, n: int, rng: np.random.Generator, split: str = "train") -> Array:

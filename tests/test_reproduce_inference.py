@@ -17,14 +17,14 @@ from benchmarks.reproduce.__main__ import main
 from benchmarks.reproduce.belief import Beliefs
 from benchmarks.reproduce.rma import told
 from benchmarks.reproduce.session import CONFIGS, Session, train
-from benchmarks.reproduce.variants import GRID_WORLD, RMA_PENDUBOT, RMA_QUICK
+from benchmarks.reproduce.variants import GRID_WORLD, RMA_ARM, RMA_QUICK
 from sim.families.grid_world import GridWorld
 
 STAY, UP, RIGHT = 0, 1, 2
 
 
 def test_every_budget_fits_its_file(tmp_path: Path) -> None:
-    for variant in [*GRID_WORLD.values(), *RMA_PENDUBOT.values()]:
+    for variant in [*GRID_WORLD.values(), *RMA_ARM.values()]:
         settings = variant.settings(Session(tmp_path), seed=1)
         config = read_config(CONFIGS / variant.config, [f"{key}={value}" for key, value in settings.items()])
         assert config.seed == 1
@@ -72,7 +72,7 @@ def test_a_belief_is_measured_beside_players(tmp_path: Path) -> None:
 
 def test_the_expert_is_told_the_robots_and_the_unadapted_that_they_are_nominal(tmp_path: Path) -> None:
     session = Session(tmp_path, quick=True, steps=RMA_QUICK["lanes"])
-    run = train(session, RMA_PENDUBOT["RMA"].on(RMA_QUICK), seed=0).run
+    run = train(session, RMA_ARM["RMA"].on(RMA_QUICK), seed=0).run
     robots = run.family.sample(2, np.random.default_rng(0), "test")
     fast, nominal = told(run, robots), told(run, np.tile(run.family.interface.nominal, (2, 1)))
     assert not torch.allclose(fast[0], fast[1]) and torch.allclose(nominal[0], nominal[1])

@@ -1,4 +1,4 @@
-"""RMA on a pendubot with hidden dynamics: success of all its rivals on robots that are stranger than those of training.
+"""RMA on an arm with an unknown load: success of all its rivals on robots that are stranger than those of training.
 
 Kumar et al. 2021, https://arxiv.org/abs/2107.04034, table II. Its robot walks, so only the order is to be compared:
 the expert that knows the true extrinsics, RMA, one robust policy, system identification, the expert's policy with the
@@ -18,7 +18,7 @@ from adapt.run_folder import Run
 from adapt.train import one_thread
 from benchmarks.reproduce.result import Aim, Row, estimate
 from benchmarks.reproduce.session import Session, Trained, train
-from benchmarks.reproduce.variants import RMA_PENDUBOT, RMA_QUICK
+from benchmarks.reproduce.variants import RMA_ARM, RMA_QUICK
 from hardware_io.state import Array
 from sim.vector_env import VectorEnv
 
@@ -37,7 +37,7 @@ WAYS = {"RMA": ("RMA", "expert", "no adaptation")}  # in which one training is m
 
 def rows(session: Session) -> Iterator[Row]:
     """Every training, and RMA's policy with true extrinsics and with those of the nominal robot."""
-    for name, variant in RMA_PENDUBOT.items():
+    for name, variant in RMA_ARM.items():
         chosen = variant.on(RMA_QUICK) if session.quick else variant
         trained = [train(session, chosen, seed) for seed in range(session.seeds)]
         for way in WAYS.get(name, (name,)):

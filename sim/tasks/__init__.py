@@ -21,6 +21,7 @@ class Task(Protocol):
     """`T` steps a rollout, `O` observation, `A` action, `J` joints; leading dimensions are free."""
 
     steps: int  # T, of one rollout
+    pose: str  # in which it is to end, one of the robot's
 
     def reset(self, n: int, rng: np.random.Generator, anywhere: float) -> tuple[Array, Array]:
         """Start positions and velocities (n, J); a share `anywhere` of them all over the state space."""

@@ -1,4 +1,4 @@
-"""Swing a planar chain of joints from hanging to upright, stop at the commanded pose and hold it there."""
+"""Swing a planar chain of joints from hanging to a commanded pose, upright unless told, stop and hold it there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class SwingUpParameters:
     """When a rollout ends and what counts as success."""
 
     duration: float = option(5.0, unit="s", min=0.1)
-    hold: float = option(1.0, unit="s", min=0.0, help="the last part of a rollout, in which it must stay upright")
+    goal: str = option("upright", help="the pose, by its name among the robot's")
+    hold: float = option(1.0, unit="s", min=0.0, help="the last part of a rollout, in which it must stay there")
     position_tolerance: float = option(0.12, unit="rad", min=1e-3, help="of each joint, mean over the hold")
     velocity_tolerance: float = option(0.6, unit="rad/s", min=1e-3, help="of each joint, root mean square in the hold")
     effort: float = option(0.01, min=0.0, help="cost of a command at its limit, of at most 1 reward a step")
@@ -36,13 +37,13 @@ class SwingUp:
     """
 
     def __init__(self, spec: RobotSpec, parameters: SwingUpParameters) -> None:
-        self.parameters = parameters
+        self.parameters, self.pose = parameters, parameters.goal
         self.steps = round(parameters.duration / spec.period.policy)
         self.hold_steps = max(1, round(parameters.hold / spec.period.policy))
-        for pose in ("hanging", "upright"):
+        for pose in ("hanging", self.pose):
             if pose not in spec.poses:
                 raise ConfigError(spec.source, "poses", list(spec.poses), f"a pose named {pose!r}")
-        self.hanging, self.goal = np.array(spec.poses["hanging"]), np.array(spec.poses["upright"])
+        self.hanging, self.goal = np.array(spec.poses["hanging"]), np.array(spec.poses[self.pose])
         self.limits, self.max_velocity = spec.position_limits, spec.joint_values("velocity_limit")
         self.action_limit = spec.action_limit
         slices = spec.channel_slices()
@@ -58,7 +59,7 @@ class SwingUp:
         return cls(spec, build(SwingUpParameters, parameters, spec.source, "tasks.swing_up"))
 
     def reset(self, n: int, rng: np.random.Generator, anywhere: float) -> tuple[Array, Array]:
-        """Hanging within 0.05 rad and 0.05 rad/s; a share `anywhere` at any angle, half of it near upright.
+        """Hanging within 0.05 rad and 0.05 rad/s; a share `anywhere` at any angle, half of it near the goal.
 
         How near is drawn for each: what a robot can hold differs, and with room at 0.4 rad few acrobots can be held.
         """

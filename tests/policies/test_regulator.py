@@ -110,6 +110,12 @@ def test_the_linear_model_foretells_a_period_of_the_simulator() -> None:
     assert np.sort(poles)[2:] == pytest.approx([4.6, 8.9], abs=0.1)
 
 
+def test_a_pose_that_has_to_be_held_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"poses.held_out: got \[0.8, 0.5\]; allowed: .* without torque"):
+        RobotFamily(load_robot("arm"), "swing_up", linearised=True)
+    RobotFamily(load_robot("arm"), "swing_up", linearised=True, goal="hanging")
+
+
 def test_a_task_without_a_goal_is_refused() -> None:
     with pytest.raises(ConfigError, match="regulator"):
         Regulator(Interface(observation=2, limit=(1.0,)), RegulatorSettings())

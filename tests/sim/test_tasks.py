@@ -81,6 +81,20 @@ def test_a_reward_is_at_most_one_and_at_least_the_effort(robot: str) -> None:
     assert reward.shape == (20000,) and reward.max() <= 1 and reward.min() >= -0.01
 
 
+def test_the_goal_is_any_pose_of_the_robot() -> None:
+    spec = load_robot("double_pendulum/arm")
+    task, rest = swing_up(spec, duration=0.4, hold=0.4, position_tolerance=0.05), np.zeros(2)
+    held = np.tile([0.8, 0.5, 0, 0, 0], (21, 1))
+    assert task.reward(held[0], rest, held[0], rest) == pytest.approx(1.0)
+    off = held + np.array([0.0, 0.06, 0, 0, 0])
+    height = 0.2 * (1 + np.cos(0.06)) / 2 / 2 + 0.2 / 2
+    assert task.reward(off[0], rest, off[0], rest) == pytest.approx(height + shaped(0.06**2, 0.05))
+    upright = np.tile([np.pi, 0, 0, 0, 0], (21, 1))
+    assert task.success(np.stack([held, off, upright]), np.ones((3, 20), bool)).tolist() == [True, False, False]
+    with pytest.raises(ConfigError, match="a pose named 'kneeling'"):
+        swing_up(spec, goal="kneeling")
+
+
 def test_a_whole_turn_away_is_upright_as_well(pendulum: RobotSpec) -> None:
     assert swing_up(pendulum).error(np.array([-np.pi, 0.0, 0.0])) == pytest.approx(0.0, abs=1e-12)
     assert swing_up(pendulum).error(np.array([3 * np.pi + 0.1, 0.0, 0.0])) == pytest.approx(0.1)
