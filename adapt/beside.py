@@ -1,9 +1,10 @@
 """The process beside a control loop that works out adaptations: `python -m adapt.beside FILE.onnx`.
 
 It says `ready`, or why not in an `error`. Then a line of JSON asks for one adaptation: `logs`, the `role` of the
-rollouts that teach, and how many there must be. The answer is a line with the next `fast` state (F,), or with an
-`error`. It is `MetaLearner.adapt`, the inner loop of training, on what is on disk, or for an oracle the identification
-of its robot; asked again it gives the same numbers. The end of its input ends it.
+rollouts that teach, how many there must be, and whether they are the `last` before the answer acts. The answer is a
+line with the next `fast` state (F,), or with an `error`. It is `MetaLearner.adapt`, the inner loop of training, on what
+is on disk, or for an oracle the identification of its robot; asked again it gives the same numbers. The end of its
+input ends it.
 """
 
 from __future__ import annotations
@@ -50,16 +51,20 @@ class Pupil:
         torch.set_num_threads(1)  # small products: more threads would only wait for each other, and for the loop
         self._learner, self._task = unpack(bundle), task_of(bundle)
 
-    def learn(self, logs: list[Path], role: str, count: int) -> np.ndarray:
-        """The fast state (F,) after the rollouts of a role. Raises DivergenceError, RecordingError, ValueError."""
+    def learn(self, logs: list[Path], role: str, count: int, last: bool = True) -> np.ndarray:
+        """The fast state (F,) after the rollouts of a role, settled after the `last` that teach.
+
+        Raises DivergenceError, RecordingError, ValueError.
+        """
         import torch
 
         from adapt.recorded import episodes_of
 
         episodes = episodes_of(taught(logs, role, count), self._task)
         with torch.no_grad():
-            fast: np.ndarray = self._learner.adapt(episodes.fast[:, 0], episodes)[0].numpy()
-        return fast
+            fast = self._learner.adapt(episodes.fast[:, 0], episodes)
+            found: np.ndarray = (self._learner.settle(fast) if last else fast)[0].numpy()
+        return found
 
 
 def pupil_of(bundle: Bundle) -> Pupil | Identifier:
@@ -103,7 +108,8 @@ def _answer(pupil: Pupil | Identifier, request: dict[str, Any]) -> dict[str, Any
 
     try:
         logs = [Path(path) for path in request["logs"]]
-        return {"fast": pupil.learn(logs, request["role"], request["rollouts"]).tolist()}
+        found = pupil.learn(logs, request["role"], request["rollouts"], request["last"])
+        return {"fast": found.tolist()}
     except (DivergenceError, RecordingError, ValueError) as error:
         return {"error": str(error)}
 

@@ -49,8 +49,8 @@ class Identifier:
         self._model, self._fast = RobotModel(spec), bundle.fast
         self._joints = list(spec.joints)
 
-    def learn(self, logs: list[Path], role: str, count: int) -> np.ndarray:
-        """The fast state (F,) after the `count` whole rollouts of a role in the logs.
+    def learn(self, logs: list[Path], role: str, count: int, last: bool = True) -> np.ndarray:
+        """The fast state (F,) after the `count` whole rollouts of a role in the logs, whether they are the last or not.
 
         Raises RecordingError when there are more or fewer, ConfigError when too little moves in them.
         """

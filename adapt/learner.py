@@ -31,6 +31,7 @@ META_LEARNERS = {  # name → (module, class)
     "domain_randomised": ("adapt.domain_randomised", "DomainRandomised"),
     "domain_randomised_memory": ("adapt.recurrent", "Recurrent"),
     "oracle": ("adapt.oracle", "Oracle"),
+    "latent_search": ("adapt.latent_search", "LatentSearch"),
     "maml": ("adapt.maml", "MAML"),
     "fomaml": ("adapt.fomaml", "FOMAML"),
     "meta_sgd": ("adapt.meta_sgd", "MetaSGD"),
@@ -76,7 +77,8 @@ class MetaLearner(nn.Module, ABC):
     randomised = True  # whether it is trained on random tasks; if not, on the nominal one
     overlaps = True  # whether its update can do with what older weights did, by the probabilities that were recorded
     continuous, discrete = True, True  # what kinds of actions it can give
-    in_graph = True  # whether the fast state changes inside the graph; if not, `adapt` changes it between rollouts
+    in_graph = True  # whether it adapts inside the graph; if not, `adapt` changes the fast state between rollouts
+    searches = False  # whether `adapt` compares rollouts, one a try and without noise; training then goes on without it
 
     @abstractmethod
     def fast0(self, batch: int, dynamics: Tensor | None = None) -> Tensor:
@@ -93,6 +95,10 @@ class MetaLearner(nn.Module, ABC):
     @abstractmethod
     def adapt(self, fast: Tensor, episodes: Episodes) -> Tensor:
         """The fast state (B, F) for the next rollouts, from the one (B, F) with which `episodes` were recorded."""
+
+    def settle(self, fast: Tensor) -> Tensor:
+        """The fast state (B, F) to act with when no more rollouts teach: what is tried next need not be the best."""
+        return fast
 
     @abstractmethod
     def meta_update(self, support: list[Episodes], query: Episodes) -> dict[str, float]:

@@ -24,6 +24,7 @@ from hardware_io.bundle import Bundle
 
 Float32 = NDArray[np.float32]
 ATTEMPTS = 3  # at one adaptation, by a process that somebody kills
+WITHOUT_NOISE = ("oracle", "latent_search")  # motion alone tells of a robot, and tries are compared as they would act
 PATIENCE = 300.0  # s, for an answer; a small policy on a slow computer takes seconds
 
 
@@ -40,10 +41,10 @@ class Method(AbstractContextManager["Method"], Protocol):
 
     explores: bool  # whether rollouts that teach are to draw exploration noise
 
-    def adapt(self, support: list[Scored], logs: list[Path], role: str) -> Float32:
+    def adapt(self, support: list[Scored], logs: list[Path], role: str, last: bool = True) -> Float32:
         """The fast state (F,) after rollouts of one role, the newest, which also lie in the logs.
 
-        Raises AdaptationError, HelperLost.
+        It is for more rollouts that teach, or the `last`, to act with. Raises AdaptationError, HelperLost.
         """
 
 
@@ -52,7 +53,7 @@ class InGraph:
 
     explores = False
 
-    def adapt(self, support: list[Scored], logs: list[Path], role: str) -> Float32:
+    def adapt(self, support: list[Scored], logs: list[Path], role: str, last: bool = True) -> Float32:
         return support[-1].rollout.fast_end
 
     def __enter__(self) -> InGraph:
@@ -72,9 +73,10 @@ class Beside:
         self._file, self.explores = file, explores
         self._start()
 
-    def adapt(self, support: list[Scored], logs: list[Path], role: str) -> Float32:
+    def adapt(self, support: list[Scored], logs: list[Path], role: str, last: bool = True) -> Float32:
         whole = sum(one.rollout.steps > 0 for one in support)
-        request = {"logs": [str(path.resolve()) for path in logs], "role": role, "rollouts": whole}
+        files = [str(path.resolve()) for path in logs]
+        request = {"logs": files, "role": role, "rollouts": whole, "last": last}
         for _ in range(ATTEMPTS):
             answer = self._ask(json.dumps(request))
             if "fast" in answer:
@@ -134,7 +136,7 @@ def method_of(bundle: Bundle, file: Path) -> Method:
     """How the policy in a file adapts."""
     if in_graph(bundle):
         return InGraph()
-    return Beside(file.resolve(), explores=bool(bundle.slow))  # swinging up tells enough of a robot without noise
+    return Beside(file.resolve(), explores=bundle.learner not in WITHOUT_NOISE)
 
 
 def in_graph(bundle: Bundle) -> bool:

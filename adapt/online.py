@@ -55,10 +55,10 @@ def adapt_on_robot(session: Session, method: Method, deployed: Float32, start: F
 
     The session's loop is open. Raises what ControlLoop.rollout raises, and ConfigError.
     """
-    fast, verdict = deployed if start is None else start, None
-    for number, count in enumerate(session.plan.lessons()):
+    fast, verdict, lessons = deployed if start is None else start, None, session.plan.lessons()
+    for number, count in enumerate(lessons):
         support = record(session, f"{TEACHING} {number + 1}", fast, count, method.explores)
-        fast, problem = learn(session, method, number, support, deployed)
+        fast, problem = learn(session, method, number, support, deployed, last=number + 1 == len(lessons))
         if problem:
             verdict = Verdict(False, problem)
             break
@@ -74,14 +74,14 @@ def record(session: Session, role: str, fast: Float32, count: int, explore: bool
 
 
 def learn(
-    session: Session, method: Method, number: int, support: list[Scored], deployed: Float32
+    session: Session, method: Method, number: int, support: list[Scored], deployed: Float32, last: bool
 ) -> tuple[Float32, str]:
     """What follows from rollouts of one role, (F,), and why it may not act, if so. The robot is damped meanwhile."""
     role, bundle = support[0].rollout.role, session.bundle
 
     def adapted() -> dict[str, Any]:
         try:
-            fast = method.adapt(support, session.logs, role)
+            fast = method.adapt(support, session.logs, role, last)
         except AdaptationError as error:
             return {"fast": support[0].rollout.fast_start, "problem": f"nothing was learned: {error}"}
         return {"fast": np.where(bundle.kept, fast, bundle.fast).astype(np.float32), "problem": ""}

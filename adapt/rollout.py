@@ -61,11 +61,12 @@ def rollout(
                 if t == steps:
                     continue
                 robots = slice(where.start // copies, where.stop // copies)
-                command, after, more = learner.act(observation[where, k, t], fast[robots], noise[where, k, t])
+                before = fast[robots]
+                command, after, more = learner.act(observation[where, k, t], before, noise[where, k, t])
                 envs.send(group, command.cpu().numpy())
                 asked[where, k, t], valid[where, k, t] = command, going[where]
-                if learner.in_graph:
-                    fast[robots] = torch.where(going[where, None], after, fast[robots])
+                if after is not before:  # the graph changed it
+                    fast[robots] = torch.where(going[where, None], after, before)
                 for name, values in more.items():
                     if name not in extra:
                         extra[name] = torch.zeros(*shape, *values.shape[1:], device=device)
@@ -126,16 +127,18 @@ def progress(
     """Return and success (B, rounds + 1) against how often a learner has adapted, on the present trial.
 
     A learner that adapts inside the graph has lived through one rollout more each time. The others `adapt` from
-    `support` rollouts a lane, in which they explore, as they must to learn from them, and are then scored alone.
+    `support` rollouts a lane, in which they explore, as they must to learn from them, and are then scored alone, with
+    what they settle on. One that searches compares rollouts like those that are scored.
     """
     if learner.in_graph:
         episodes = rollout(envs, learner, fast, rounds + 1, seed, explore)
         return episodes.returns, _success(envs, episodes)
     scores = []
     for index in range(rounds + 1):
-        scored = recorded = rollout(envs, learner, fast, support, (*seed, index), explore=True)
-        if not explore:
-            scored = rollout(envs, learner, fast, 1, (*seed, index, 1), explore=False)
+        recorded = rollout(envs, learner, fast, support, (*seed, index), explore or not learner.searches)
+        settled, scored = learner.settle(fast), recorded
+        if settled is not fast or not explore:
+            scored = rollout(envs, learner, settled, 1, (*seed, index, 1), explore)
         success = _success(envs, scored)
         scores.append((scored.returns.mean(1), None if success is None else success.mean(1)))
         if index < rounds:

@@ -77,10 +77,11 @@ class Trainer:
             write_atomically(self.folder / "config.yaml", yaml.safe_dump(dump(config), sort_keys=False))
 
     def _check_rollouts(self, source: str) -> None:
-        config, in_graph = self.config, self.learner.in_graph
-        if in_graph and config.copies > 1:
-            raise ConfigError(source, "copies", config.copies, f"1 for {config.learner.name}: it learns as it acts")
-        if not in_graph and not config.support:
+        config, learner = self.config, self.learner
+        if config.copies > 1 and (learner.in_graph or learner.searches):
+            why = "it learns as it acts" if learner.in_graph else "each rollout is a try of its own"
+            raise ConfigError(source, "copies", config.copies, f"1 for {config.learner.name}: {why}")
+        if not (config.support or learner.in_graph or learner.searches):
             raise ConfigError(source, "support", config.support, f"at least 1 for {config.learner.name}")
         if config.overlap and not self.learner.overlaps:
             raise ConfigError(

@@ -33,6 +33,7 @@ from hardware_io.spec import RobotSpec
 OPSET = 20  # read by ONNX Runtime 1.20, the oldest that a robot may have
 # Fused recurrent layers turn NaN into finite numbers in ONNX Runtime; control flow has no fixed time.
 FORBIDDEN = frozenset({"GRU", "LSTM", "RNN", "If", "Loop", "Scan"})
+TRIES, AFTER_EACH = 10, 2**31 - 1  # rollouts of a search; adaptations among which any number is divided, one each
 
 
 class ExportError(RuntimeError):
@@ -97,6 +98,8 @@ def teaching_of(run: Run) -> dict[str, int]:
     """How a learner that adapts between rollouts was taught in training, as `adapt` does it on a robot."""
     if run.learner.in_graph:
         return {}
+    if run.learner.searches:
+        return {"rollouts": TRIES, "adaptations": AFTER_EACH}
     adaptations = run.config.adaptations
     return {"rollouts": run.config.copies * run.config.support * adaptations, "adaptations": adaptations}
 

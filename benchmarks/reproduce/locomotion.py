@@ -55,14 +55,14 @@ def in_order() -> list[str]:
 def of_learner(variant: Variant, name: str) -> Variant:
     """The training of a learner: rollouts of a trial for a memory, copies of a robot for gradient steps."""
     learner = class_of(name)
-    in_graph = learner.in_graph
+    alone = learner.in_graph or learner.searches
     overrides: dict[str, Any] = {
         "learner.name": name,
         **({} if learner.overlaps else {"overlap": False}),
-        **({} if in_graph else GRADIENT_BASED),
+        **({} if alone else GRADIENT_BASED),
         **OF_LEARNER.get(name, {}),
     }
-    if (name in WITHOUT_MEMORY or not in_graph) and read_config(CONFIGS / variant.config).family is not None:
+    if (name in WITHOUT_MEMORY or not learner.in_graph) and read_config(CONFIGS / variant.config).family is not None:
         overrides["family.settings.feedback"] = False
     return Variant(f"{variant.name}-{name}", variant.config, {**variant.overrides, **overrides})
 

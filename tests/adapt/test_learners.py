@@ -34,7 +34,7 @@ def of_table(name: str) -> type[MetaLearner]:
 
 
 CONTINUOUS = [name for name in META_LEARNERS if of_table(name).continuous]
-IN_GRAPH = [name for name in META_LEARNERS if issubclass(of_table(name), ActorCritic)]
+BY_PPO = [name for name in META_LEARNERS if issubclass(of_table(name), ActorCritic)]
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +199,12 @@ class TestContract:
         expected = episodes.extra["std"] if "std" in episodes.extra else std[acted].mean().expand_as(std)
         assert torch.allclose(std[acted], expected[acted], atol=1e-2), "action = mean + std · noise at every step"
 
+    def test_who_searches_settles_and_the_others_act_with_what_they_have(self, name: str, envs: VectorEnv) -> None:
+        learner = learner_of(name, envs)
+        fast = learner.fast0(2)
+        assert (learner.settle(fast) is fast) != learner.searches
+        assert torch.equal(learner.settle(fast), fast), "nothing was tried yet"
+
     def test_what_is_not_kept_returns_at_the_start_of_a_rollout(self, name: str, envs: VectorEnv) -> None:
         learner = learner_of(name, envs)
         started = learner.start_rollout(torch.full((2, len(learner.kept)), 5.0))
@@ -213,15 +219,17 @@ def test_who_gives_choices_alone_draws_them_rightly_and_refuses_commands(name: s
         learner_of(name, envs)
 
 
-@pytest.mark.parametrize("name", IN_GRAPH)
-class TestInGraph:
-    """What holds for learners that adapt inside the graph, or not at all, and are trained by PPO."""
+@pytest.mark.parametrize("name", [name for name in BY_PPO if of_table(name).in_graph])
+def test_adapt_on_recorded_episodes_gives_the_fast_state_of_the_rollout(name: str, envs: VectorEnv) -> None:
+    learner = learner_of(name, envs)
+    episodes = episodes_of(learner, envs)
+    with torch.no_grad():
+        assert torch.allclose(learner.adapt(episodes.fast[:, 0], episodes), episodes.last_fast, atol=1e-5)
 
-    def test_adapt_on_recorded_episodes_gives_the_fast_state_of_the_rollout(self, name: str, envs: VectorEnv) -> None:
-        learner = learner_of(name, envs)
-        episodes = episodes_of(learner, envs)
-        with torch.no_grad():
-            assert torch.allclose(learner.adapt(episodes.fast[:, 0], episodes), episodes.last_fast, atol=1e-5)
+
+@pytest.mark.parametrize("name", BY_PPO)
+class TestByPPO:
+    """What holds for learners that are trained by PPO."""
 
     def test_an_update_changes_policy_and_critic_and_nothing_becomes_nan(self, name: str, envs: VectorEnv) -> None:
         learner = learner_of(name, envs)
