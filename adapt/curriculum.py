@@ -37,7 +37,7 @@ RIDGE = 1e-2  # a task's worth of evidence that parameters do not matter
 class CurriculumSettings:
     """How tasks are drawn in training; evaluations draw them all alike."""
 
-    kind: str = option(NONE, choices=KINDS)
+    kind: str = option(NONE, choices=KINDS, help="what tasks of training are drawn by: none, widen or similar")
     least: float = option(0.2, min=0.01, max=1.0, help="widen: share of the range, about the nominal task, to begin at")
     step: float = option(0.02, min=0.0, max=1.0, help="widen: change of this share after a trial")
     inside: float = option(0.25, min=0.01, max=0.99, help="widen: share of tasks nearer the nominal one, to compare")

@@ -9,9 +9,9 @@ import argparse
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -348,8 +348,17 @@ def train_with_bar(trainer: Trainer) -> bool:
 def describe_config() -> str:
     """The keys of a configuration with unit, default and meaning."""
     lines = ["keys of the configuration:"]
-    for f in fields(TrainConfig):
+    for name, f in keys_of(TrainConfig):
         default = "required" if f.default is f.default_factory else f"default {f.default}"
         unit = f" [{f.metadata['unit']}]" if "unit" in f.metadata else ""
-        lines.append(f"  {f.name:<18}{default}{unit}  {f.metadata.get('help', '')}")
+        lines.append(f"  {name:<24}{default}{unit}  {f.metadata.get('help', '')}")
     return "\n".join(lines)
+
+
+def keys_of(config: type, before: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """Dotted names of the keys of a configuration, with their fields."""
+    for f in fields(config):
+        if is_dataclass(f.default):
+            yield from keys_of(type(f.default), f"{before}{f.name}.")
+        else:
+            yield before + f.name, f

@@ -70,7 +70,7 @@ def test_a_wide_range_is_nearly_that_of_training_and_a_narrow_one_near_the_nomin
 
 
 def test_tasks_like_those_that_made_progress_are_practised_and_all_stay_reachable() -> None:
-    curriculum = Similar(CurriculumSettings(kind="similar", neighbours=4, updates=30), FAMILY)
+    curriculum = Similar(CurriculumSettings(kind="similar", neighbours=4), FAMILY)
     rng = np.random.default_rng(0)
     for iteration in range(6):  # goals to the right are learned, those to the left are not
         tasks = curriculum.draw(64, rng)
