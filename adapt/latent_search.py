@@ -110,7 +110,7 @@ class LatentSearch(ActorCritic):
             if not np.isfinite(values).all():
                 raise DivergenceError(f"task {robot}: its rollouts return {values}; allowed: finite numbers")
         before, latent, archive, count, state = self._parted(fast)
-        tried = self._parted(episodes.fast)[1]
+        tried = self.latent_of(episodes.fast)
         archive = torch.cat([archive, torch.cat([tried, returns[..., None]], dim=-1)], dim=1)[:, -kept:]
         count = count + episodes.rollouts
         found = [self.search.propose(one, robot) for robot, one in enumerate(_tried(archive, count))]
@@ -122,6 +122,10 @@ class LatentSearch(ActorCritic):
         before, latent, archive, count, state = self._parted(fast)
         found = [self.weighted.distribution(tried)[0] for tried in _tried(archive, count)]
         return torch.cat([before, _like(latent, found), archive.flatten(1), count, state], dim=-1)
+
+    def latent_of(self, fast: Tensor) -> Tensor:
+        """The latent in use (..., Z) of fast states (..., F)."""
+        return self._parted(fast)[1]
 
     def _parted(self, fast: Tensor) -> tuple[Tensor, ...]:
         """Parts of (..., F): what comes before the latent, latent (..., Z), archive (..., N, Z+1), count, history."""

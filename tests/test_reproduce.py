@@ -243,6 +243,7 @@ def test_learners_train_as_they_adapt() -> None:
     maml = of_learner(pendubot, "maml")
     assert maml.name == "pendubot-swing-up-maml" and "family.settings.feedback" not in maml.overrides
     assert maml.overrides["copies"] > 1 and maml.overrides["support"] == 1
+    assert of_learner(pendubot, "latent_search").overrides == {**pendubot.overrides, "learner.name": "latent_search"}
 
 
 @pytest.mark.slow

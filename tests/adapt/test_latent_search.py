@@ -42,11 +42,6 @@ def learner_of(envs: VectorEnv, **settings: Any) -> LatentSearch:
     return made
 
 
-def latent_of(learner: LatentSearch, fast: torch.Tensor) -> torch.Tensor:
-    start = sum(learner.parts[:3])
-    return fast[..., start : start + LATENT]
-
-
 def with_returns(episodes: Episodes, values: torch.Tensor) -> Episodes:
     """The same episodes with other returns (B, K)."""
     reward = torch.zeros_like(episodes.reward)
@@ -60,7 +55,7 @@ def searched(learner: LatentSearch, envs: VectorEnv, paid: Callable[[torch.Tenso
     fast = learner.fast0(LANES)
     for _ in range(tries):
         tried = replace(episodes, fast=fast[:, None])
-        fast = learner.adapt(fast, with_returns(tried, paid(latent_of(learner, fast))[:, None]))
+        fast = learner.adapt(fast, with_returns(tried, paid(learner.latent_of(fast))[:, None]))
     return fast
 
 
@@ -133,7 +128,7 @@ def test_the_archive_goes_on_over_adaptations_and_overflows_without_harm(search:
     assert not rows[:, :3].any() and first[:, learner.memory_size - 1].tolist() == [9.0] * LANES
     torch.testing.assert_close(paid(rows[..., :LATENT])[:, 3:], rows[:, 3:, LATENT])
     assert not rows[:, 3, :LATENT].any(), "what is deployed is tried first"
-    before, after = (paid(latent_of(learner, learner.settle(fast))).mean() for fast in (learner.fast0(LANES), whole))
+    before, after = (paid(learner.latent_of(learner.settle(fast))).mean() for fast in (learner.fast0(LANES), whole))
     assert whole[:, learner.memory_size - 1].tolist() == [40.0] * LANES and after > 0.5 * before
 
 
@@ -141,7 +136,7 @@ def test_rollouts_together_are_tries_each_with_the_latent_that_it_began_with(env
     learner = learner_of(envs)
     episodes = rollout(envs, learner, learner.fast0(LANES), 2, (0,))
     starts = learner.fast0(LANES)[:, None].repeat(1, 2, 1)
-    latent_of(learner, starts)[:, 1] = 0.5
+    learner.latent_of(starts)[:, 1] = 0.5
     returns = torch.arange(2.0 * LANES).view(LANES, 2)
     together = learner.adapt(starts[:, 0], with_returns(replace(episodes, fast=starts), returns))
     one_by_one = learner.fast0(LANES)
@@ -170,14 +165,14 @@ def test_only_what_collects_is_told_and_what_it_drew_is_drawn_again(envs: Vector
     again = begin_trial(envs, told, 1, np.random.default_rng(0))
     assert torch.equal(fast, again) and not torch.equal(begin_trial(envs, told, 1, np.random.default_rng(1)), fast)
     assert not begin_trial(envs, learner, 1, np.random.default_rng(0)).any(), "whoever is scored is not told"
-    assert isinstance(told, Told) and latent_of(learner, fast).std() > 0
+    assert isinstance(told, Told) and learner.latent_of(fast).std() > 0
     begin_trial(envs, told, 1, np.random.default_rng(0))
     episodes = rollout(envs, told, fast, 2, (1,))
     read, _ = learner.read_through(
         learner.inputs(episodes)[:, :, :-1], episodes.fast[:, 0, : learner.memory_size], episodes.valid
     )
     drawn = read[..., learner.input_size :]
-    torch.testing.assert_close(drawn, latent_of(learner, fast)[:, None, None].expand_as(drawn), atol=1e-6, rtol=0)
+    torch.testing.assert_close(drawn, learner.latent_of(fast)[:, None, None].expand_as(drawn), atol=1e-6, rtol=0)
     assert drawn.requires_grad and torch.equal(told.adapt(fast, episodes), fast)
     before = [value.clone() for value in learner.encoder.parameters()]
     assert learner.meta_update([], episodes)["told"] > 0

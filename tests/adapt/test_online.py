@@ -13,12 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import cli
+from adapt.latent_search import LatentSearch
 from adapt.learner import META_LEARNERS, class_of
 from adapt.online import Adaptation, deploy
 from adapt.scored import ADAPTED, TEACHING, UNADAPTED, scored, task_of
 from adapt.session import Plan, logs_of
+from adapt.slow import unpack
 from hardware_io.bundle import Bundle, read_bundle, write_bundle
 from hardware_io.config import ConfigError
 from hardware_io.recording import Rollout, read_recording
@@ -154,6 +157,21 @@ def test_several_adaptations_are_steps_on_their_own_rollouts(tmp_path: Path) -> 
     assert roles == ["teaching 1", "teaching 1", "teaching 2"]
     counts = [one.rollout.fast_start[-1] for one in result.of(TEACHING)]
     assert counts == [0, 0, 1] and result.candidate is not None and result.candidate[-1] == 2
+
+
+def test_a_search_tries_one_latent_after_the_other_and_what_it_settles_on_is_judged(tmp_path: Path) -> None:
+    bundle = exported("latent_search")
+    learner = unpack(bundle)
+    assert isinstance(learner, LatentSearch)
+    result = adapt(bundle, tmp_path, Plan(rollouts=3, adaptations=3, judge=1))
+    starts = [one.rollout.fast_start for one in result.of(TEACHING)]
+    assert [one.rollout.role for one in result.of(TEACHING)] == ["teaching 1", "teaching 2", "teaching 3"]
+    counts = [start[learner.memory_size - 1] for start in starts]
+    assert counts == [0, 1, 2] and result.candidate is not None and result.candidate[learner.memory_size - 1] == 3
+    fast = torch.from_numpy(result.candidate)[None]
+    assert torch.allclose(learner.settle(fast), fast, atol=1e-6)
+    latents = [learner.latent_of(torch.from_numpy(row)) for row in (*starts, result.candidate)]
+    assert not latents[0].any() and len({tuple(latent.tolist()) for latent in latents}) == 4
 
 
 def test_an_adaptation_that_fails_is_rolled_back_with_the_reason(tmp_path: Path) -> None:

@@ -39,12 +39,13 @@ def packed(name: str) -> Bundle:
 
 
 def simulated(learner: MetaLearner) -> Episodes:
-    """Rollouts of one robot as the trainer collects them: copies side by side that start anywhere, some end early."""
+    """Rollouts of one robot that start anywhere, some end early: copies side by side, as in training, if it can."""
     slower = replace(SPEC.joints["shoulder"], velocity_limit=9.0)
     family = RobotFamily(replace(SPEC, joints={"shoulder": slower}), "swing_up", duration=0.8, hold=0.2)
-    with VectorEnv(family, COPIES, workers=0, groups=1) as envs:
-        envs.begin_trial(np.repeat(family.sample(1, np.random.default_rng(3)), COPIES, axis=0))
-        return rollout(envs, learner, learner.fast0(1), 1, (7,), anywhere=1.0)
+    lanes = 1 if learner.searches else COPIES
+    with VectorEnv(family, lanes, workers=0, groups=1) as envs:
+        envs.begin_trial(np.repeat(family.sample(1, np.random.default_rng(3)), lanes, axis=0))
+        return rollout(envs, learner, learner.fast0(1), COPIES // lanes, (7,), anywhere=1.0)
 
 
 def recorded(episodes: Episodes, bundle: Bundle, log: Path) -> Path:
