@@ -72,7 +72,9 @@ def test_a_belief_is_measured_beside_players(tmp_path: Path) -> None:
 
 def test_the_expert_is_told_the_robots_and_the_unadapted_that_they_are_nominal(tmp_path: Path) -> None:
     session = Session(tmp_path, quick=True, steps=RMA_QUICK["lanes"])
-    run = train(session, RMA_ARM["RMA"].on(RMA_QUICK), seed=0).run
+    begun = RMA_ARM["RMA"].after
+    assert begun is not None
+    run = train(session, begun.on(RMA_QUICK), seed=0).run
     robots = run.family.sample(2, np.random.default_rng(0), "test")
     fast, nominal = told(run, robots), told(run, np.tile(run.family.interface.nominal, (2, 1)))
     assert not torch.allclose(fast[0], fast[1]) and torch.allclose(nominal[0], nominal[1])

@@ -38,7 +38,7 @@ WAYS = {"RMA": ("RMA", "expert", "no adaptation")}  # in which one training is m
 def rows(session: Session) -> Iterator[Row]:
     """Every training, and RMA's policy with true extrinsics and with those of the nominal robot."""
     for name, variant in RMA_ARM.items():
-        chosen = variant.on(RMA_QUICK) if session.quick else variant
+        chosen = (variant.after or variant).on(RMA_QUICK) if session.quick else variant
         trained = [train(session, chosen, seed) for seed in range(session.seeds)]
         for way in WAYS.get(name, (name,)):
             yield _row(way, trained, [success(session, one.run, way) for one in trained])

@@ -160,10 +160,16 @@ GRID_WORLD = {
 GRID_WORLD_QUICK = {"steps": 6_000, "lanes": 50}
 
 # kind of adaptation → its training on the arm; without extrinsics the module tells the parameters themselves
+ARM, TOLD, ROBUST = "arm_rma.yaml", {"learner.settings.extrinsics": 0}, {"learner.name": "domain_randomised"}
+SETTLED_ARM = {"steps": 800_000}
+# Of an arm that acts on poor estimates, which trembles, the module learns on while the expert stays.
+MODULE = {**SETTLED_ARM, "learner.settings.expert_share": 0.0}
 RMA_ARM = {
-    "RMA": Variant("arm-rma", "arm_rma.yaml"),
-    "system identification": Variant("arm-sysid", "arm_rma.yaml", {"learner.settings.extrinsics": 0}),
-    "robust": Variant("arm-robust", "arm_rma.yaml", {"learner.name": "domain_randomised"}),
+    "RMA": Variant("arm-rma-settled", ARM, MODULE, after=Variant("arm-rma", ARM)),
+    "system identification": Variant(
+        "arm-sysid-settled", ARM, {**TOLD, **MODULE}, after=Variant("arm-sysid", ARM, TOLD)
+    ),
+    "robust": Variant("arm-robust-settled", ARM, {**ROBUST, **SETTLED_ARM}, after=Variant("arm-robust", ARM, ROBUST)),
 }
 RMA_QUICK = {"steps": 400, "lanes": 4, "workers": 0, "task.settings.duration": 1.0}
 
