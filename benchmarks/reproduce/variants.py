@@ -128,7 +128,10 @@ LOCOMOTION = {
     "ant direction": Variant("ant-direction", "ant_direction.yaml", {**BUDGET, "steps": 100_000}),
 }
 GRADIENT_BASED = {"lanes": 40, "copies": 5, "rollouts": 2, "support": 1}  # learners that adapt between rollouts
-OF_LEARNER = {"fine_tune": {"rollouts": 4, "support": 3}, "scratch": {"steps": 1}}  # as in navigation
+OF_LEARNER: dict[str, dict[str, Any]] = {
+    "fine_tune": {"rollouts": 4, "support": 3},
+    "scratch": {"steps": 1},
+}  # as in navigation
 OF_LEARNER |= {  # each step is planned, in some 10 ms
     name: {
         "steps": 28_800,
@@ -229,9 +232,8 @@ CURRICULA = {
 CURRICULA_QUICK = {"steps": 320, "lanes": 8, "family.settings.horizon": 20, "learner.settings.hidden": [16]}
 # which tasks the replay holds → PEARL's training on its point robot; there is room for those of one trial, or for all
 SHARED_REPLAY = {
-    name: Variant(f"point-robot-pearl-{suffix}", "point_robot_pearl.yaml", {"steps": 384_000, **replay})
-    for name, suffix, replay in (
-        ("tasks of all trials", "shared", {}),
-        ("tasks of the last trial", "unshared", {"learner.settings.replay.capacity": 64 * 10 * 20}),
-    )
+    "tasks of all trials": PEARL["point robot"],
+    "tasks of the last trial": Variant(
+        "point-robot-pearl-unshared", "point_robot_pearl.yaml", {"learner.settings.replay.capacity": 64 * 10 * 20}
+    ),
 }
