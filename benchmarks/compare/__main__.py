@@ -1,4 +1,4 @@
-"""Which meta-learner to pick: all of them on a pendubot and on half-cheetahs, with one budget of environment steps.
+"""Which meta-learner to pick: all of them on a pendubot, half-cheetahs and an arm, each with one budget of steps.
 
 Trainings are those of `make reproduce`, below --out: an interrupted one goes on, a finished one is not repeated.
 """
@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "meta-learners.md"
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser("python -m benchmarks.compare", description=__doc__)
     result.add_argument("learners", nargs="*", metavar="LEARNER", help="(all that give continuous actions)")
-    result.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help="(both)")
+    result.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help="(all of them)")
     result.add_argument("--seeds", type=positive, default=3, help="trainings of each kind (%(default)s)")
     result.add_argument("--steps", type=positive, help="of every training, in place of the budget")
     result.add_argument("--robots", type=positive, help="that a training is measured on")

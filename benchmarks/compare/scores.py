@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from adapt.learner import META_LEARNERS, class_of
-from adapt.run_folder import read_config
 from benchmarks.reproduce.locomotion import BASELINE, ORACLE, of_learner, score
 from benchmarks.reproduce.result import NORMAL, Estimate, estimate
-from benchmarks.reproduce.session import CONFIGS, Session, Variant, train
+from benchmarks.reproduce.session import Session, Variant, train
 from benchmarks.reproduce.variants import COMPARED
 from hardware_io.config import ConfigError, write_atomically
 
 TASKS = tuple(COMPARED)
-REGULATED = {"regulator": {"reach": 0.5}, "frames": 1}  # settings of learners that have them
+REGULATED = {"pendubot swing-up": {"regulator": {"reach": 0.5}, "frames": 1}}  # settings of learners that have them
 AFTER = (0, 1, 2, 3, 5)  # adaptations
 
 
@@ -57,12 +56,10 @@ def measure(session: Session, tasks: tuple[str, ...], learners: list[str]) -> It
 
 
 def variant_of(task: str, name: str) -> Variant:
-    """The training of a learner on a task; on a robot it stands on a regulator if it can."""
-    variant = of_learner(COMPARED[task], name)
-    if read_config(CONFIGS / variant.config).robot is None:
-        return variant
+    """The training of a learner on a task; near upright it stands on a regulator if it can."""
     known = {field.name for field in fields(class_of(name).Settings)}
-    return variant.on({f"learner.settings.{key}": value for key, value in REGULATED.items() if key in known})
+    settings = {key: value for key, value in REGULATED.get(task, {}).items() if key in known}
+    return of_learner(COMPARED[task], name).on({f"learner.settings.{key}": value for key, value in settings.items()})
 
 
 def read_results(file: Path) -> list[Result]:
