@@ -147,7 +147,7 @@ OF_LEARNER |= {"pearl": {"learner.settings.updates": 1000}}
 COMPARED = {
     "pendubot swing-up": Variant("pendubot-varied", "pendubot_varied.yaml"),
     "half-cheetah velocity": LOCOMOTION["half-cheetah velocity"],
-    "arm with a load": Variant("arm", "arm.yaml"),
+    "arm with a load": Variant("arm-lifts", "arm.yaml"),
 }
 LOCOMOTION_QUICK = {"steps": 480, "lanes": 8, "workers": 0, "rollouts": 3, "family.settings.horizon": 10}
 QUICK_LEARNERS = ["rl2"]
