@@ -43,12 +43,12 @@ class Result:
 
 
 def measure(session: Session, tasks: tuple[str, ...], learners: list[str]) -> Iterator[Result]:
-    """Trainings are made once, and found in the session's folder after that."""
+    """Trainings are made once, and found in the session's folder after that. Robots act as if deployed, without noise."""
     for task in tasks:
         for name in learners:
             for seed in range(session.seeds):
                 trained = train(session, variant_of(task, name), seed)
-                found = score(session, trained.run, max(AFTER))
+                found = score(session, trained.run, max(AFTER), drawn=trained.run.config.robot is None)
                 returns = found.returns[:, AFTER].tolist()
                 success = None if found.success is None else found.success[:, AFTER].tolist()
                 rollouts = trained.run.config.copies

@@ -67,15 +67,18 @@ def of_learner(variant: Variant, name: str) -> Variant:
     return Variant(f"{variant.name}-{name}", variant.config, {**variant.overrides, **overrides})
 
 
-def score(session: Session, run: Run, rounds: int = ROUNDS) -> Score:
-    """Return and success (robots, rounds + 1) after 0 to `rounds` adaptations, on tasks like those of the training."""
+def score(session: Session, run: Run, rounds: int = ROUNDS, drawn: bool = True) -> Score:
+    """Return and success (robots, rounds + 1) after 0 to `rounds` adaptations, on tasks like those of the training.
+
+    With actions that are `drawn`, or without noise but in rollouts that a learner adapts from.
+    """
     robots, config = session.robots or (QUICK_ROBOTS if session.quick else ROBOTS), run.config
     at_once, found = min(robots, AT_ONCE), []
     groups = 2 if config.workers else 1
     with one_thread(), VectorEnv(run.family, at_once * config.copies, config.workers, groups) as envs:
         for index in range(robots // at_once):
             fast = begin_trial(envs, run.learner, config.copies, np.random.default_rng((SEED, index)))
-            result = progress(envs, run.learner, fast, rounds, 1, (SEED, 1, index), explore=True)
+            result = progress(envs, run.learner, fast, rounds, 1, (SEED, 1, index), explore=drawn)
             success = None if result[1] is None else result[1].astype(np.float64)
             found.append(Score(result[0].cpu().double().numpy(), success))
     return joined(found)
