@@ -31,8 +31,8 @@ pendubot all that can stand on a regulator near upright do. Intervals are of 95 
 several seeds, over robots where there is one; a share of successes is never taken for surer than the number of robots
 allows. *Gap closed* is the share of what lies between one policy for all robots
 (`domain_randomised`) and one that is told the truth (`oracle`); it is left out where these two are not told apart.
-Robots are those of the ranges of
-training; pendubots and arms act without noise, as a robot does, and half-cheetahs draw their actions, as in papers."""
+Tasks are those of the ranges of training. Pendubots and arms act without noise, as a deployed robot does, and
+half-cheetahs draw their actions, as in papers."""
 
 
 def page(results: list[Result], demands: dict[str, Demand], images: Path) -> str:

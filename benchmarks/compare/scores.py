@@ -43,7 +43,7 @@ class Result:
 
 
 def measure(session: Session, tasks: tuple[str, ...], learners: list[str]) -> Iterator[Result]:
-    """Trainings are made once, and found in the session's folder after that. Robots act as if deployed, without noise."""
+    """Trainings are made once, and found in the session's folder after that. Robots act without noise."""
     for task in tasks:
         for name in learners:
             for seed in range(session.seeds):
