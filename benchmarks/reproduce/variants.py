@@ -93,10 +93,10 @@ PEARL = {
         "half_cheetah_velocity.yaml",
         {
             "learner.name": "pearl",
-            "steps": 2_000_000,
+            "steps": 1_000_000,
             "learner.settings.updates": 1000,
-            "learner.settings.hidden": [256, 256],
-            "learner.settings.critic_hidden": [256, 256],
+            "learner.settings.hidden": [128, 128],
+            "learner.settings.critic_hidden": [128, 128],
             "learner.settings.reward_scale": 5.0,
         },
     ),
