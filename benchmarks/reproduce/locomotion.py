@@ -28,6 +28,7 @@ ROUNDS = 3  # adaptations
 BASELINE, ORACLE = "domain_randomised", "oracle"
 WITHOUT_MEMORY = {BASELINE, ORACLE, "ppo", "pets", "sac"}  # shown rewards, they would tell tasks apart without adapting
 ROBOTS, AT_ONCE, QUICK_ROBOTS = 16, 8, 4  # tasks of a test, and side by side: a lane takes tens of megabytes
+SMALL = 64  # both, of robots of two joints
 SEED = 33_000
 
 
@@ -72,8 +73,10 @@ def score(session: Session, run: Run, rounds: int = ROUNDS, drawn: bool = True) 
 
     With actions that are `drawn`, or without noise but in rollouts that a learner adapts from.
     """
-    robots, config = session.robots or (QUICK_ROBOTS if session.quick else ROBOTS), run.config
-    at_once, found = min(robots, AT_ONCE), []
+    config = run.config
+    usual, most = (ROBOTS, AT_ONCE) if config.robot is None else (SMALL, SMALL)
+    robots = session.robots or (QUICK_ROBOTS if session.quick else usual)
+    at_once, found = min(robots, most), []
     groups = 2 if config.workers else 1
     with one_thread(), VectorEnv(run.family, at_once * config.copies, config.workers, groups) as envs:
         for index in range(robots // at_once):
