@@ -33,7 +33,8 @@ ROOMS = ("adapt", "export", "hardware_io", "policies", "sim")
 # import name → the extra that installs it
 EXTRAS = {
     **dict.fromkeys(
-        ("gymnasium", "matplotlib", "onnx", "onnxscript", "pybullet", "rich", "scipy", "tensorboard", "torch"), "train"
+        ("cma", "gymnasium", "matplotlib", "onnx", "onnxscript", "pybullet", "rich", "scipy", "tensorboard", "torch"),
+        "train",
     ),
     "mujoco": "twin",
 }
