@@ -136,7 +136,12 @@ def method_of(bundle: Bundle, file: Path) -> Method:
     """How the policy in a file adapts."""
     if in_graph(bundle):
         return InGraph()
-    return Beside(file.resolve(), explores=bundle.learner not in WITHOUT_NOISE)
+    return Beside(file.resolve(), explores=explores(bundle))
+
+
+def explores(bundle: Bundle) -> bool:
+    """Whether rollouts that teach what is not in the graph draw exploration noise."""
+    return bundle.learner not in WITHOUT_NOISE
 
 
 def in_graph(bundle: Bundle) -> bool:

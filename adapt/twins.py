@@ -1,7 +1,8 @@
 """Mass evaluation on twins: robots in another physics engine, behind the real driver and control loop.
 
 `acclimate evaluate FILE.onnx --twins 200` runs a file on hidden robots in lockstep on a virtual clock, or with
-`--real-time` on twin processes over the bus. Everything a robot would run is run: driver, envelope, loop, runtime.
+`--real-time` on twin processes over the bus. Everything a robot would run is run: driver, envelope, loop, runtime, and
+the learner of a file that does not adapt inside its graph. An oracle is told the truth, `acclimate adapt` identifies.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,15 +26,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adapt.beside import Pupil
+from adapt.methods import AdaptationError, explores
 from adapt.persistent import PersistentLoop
-from adapt.scored import Scored, scored, task_of
+from adapt.scored import TEACHING, Scored, scored, task_of
 from hardware_io.bundle import Bundle, read_bundle
-from hardware_io.clock import MonotonicClock, VirtualClock
+from hardware_io.clock import Clock, MonotonicClock, VirtualClock
 from hardware_io.config import write_atomically
 from hardware_io.drivers import make_driver
 from hardware_io.drivers.can_mit import CanMit
 from hardware_io.loop import ControlLoop
-from hardware_io.recorder import Recorder
+from hardware_io.recorder import Recorder, RecordingError
 from hardware_io.run import SAFETY, rest_of
 from hardware_io.runtime import Policy
 from hardware_io.state import DriverError
@@ -61,19 +65,64 @@ def start_fast(policy: Policy, seed: int, split: str) -> np.ndarray:
     return np.concatenate([known, policy.fast0[len(known) :]])
 
 
-def run_trial(loop: ControlLoop, bundle: Bundle, fast: np.ndarray, rollouts: int, seed: int) -> TwinScore:
-    """`rollouts` rollouts of one robot with the fast state carried."""
+class Lessons:
+    """Between rollouts that are scored, those that a learner adapts from, which lie in the log of the loop."""
+
+    def __init__(self, bundle: Bundle, log: Path, seed: int) -> None:
+        self._pupil, self._log, self._bundle, self._given = Pupil(bundle), log, bundle, 0
+        self._noise = np.random.default_rng(seed) if explores(bundle) else None
+        self._fast = bundle.fast
+
+    def give(self, loop: ControlLoop, steps: int) -> np.ndarray:
+        """One more, after which the robot acts with this fast state, (F,). Raises AdaptationError, and as the loop."""
+        from adapt.outer import DivergenceError  # needs torch, as the pupil does
+
+        role, count = f"{TEACHING} {self._given}", lesson(self._bundle)
+        self._given += 1
+        for _ in range(count):
+            loop.settle()
+            loop.rollout(self._fast, steps, self._noise, role)
+        try:
+            self._fast, settled = (self._pupil.learn([self._log], role, count, last) for last in (False, True))
+        except (DivergenceError, RecordingError, ValueError) as error:
+            raise AdaptationError(f"nothing was learned: {error}") from error
+        return settled
+
+
+def lesson(bundle: Bundle) -> int:
+    """Rollouts that one adaptation learns from; 0 where the graph, or what it is told, is all there is."""
+    if not bundle.slow:
+        return 0
+    return max(1, bundle.teaching.get("rollouts", 1) // max(1, bundle.teaching.get("adaptations", 1)))
+
+
+def run_trial(
+    loop: ControlLoop, bundle: Bundle, fast: np.ndarray, rollouts: int, seed: int, lessons: Lessons | None = None
+) -> TwinScore:
+    """`rollouts` rollouts of one robot, with the fast state carried from each to the next or with a lesson between."""
     task, done = task_of(bundle), []
     try:
         with loop.session():
-            for _ in range(rollouts):
+            for number in range(rollouts):
+                if number and lessons:
+                    fast = lessons.give(loop, task.steps)
                 loop.settle()
                 one = scored(task, loop.rollout(fast, task.steps))
                 fast = one.rollout.fast_end
                 done.append(one)
-    except SAFETY as error:
+    except (*SAFETY, AdaptationError) as error:
         return TwinScore(seed, done, str(error))
     return TwinScore(seed, done, "")
+
+
+@contextmanager
+def lessons_for(bundle: Bundle, clock: Clock, seed: int) -> Iterator[tuple[Recorder | None, Lessons | None]]:
+    """What a loop is to record to, and the lessons that follow from it; neither where nothing has to be learned."""
+    if not lesson(bundle):
+        yield None, None
+        return
+    with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder) / "log.mcap", bundle.spec, clock) as recorder:
+        yield recorder, Lessons(bundle, recorder.path, seed)
 
 
 def lockstep(bundle: Bundle, seed: int, rollouts: int, robot: str, split: str = "train") -> TwinScore:
@@ -88,15 +137,16 @@ def lockstep(bundle: Bundle, seed: int, rollouts: int, robot: str, split: str = 
         twin.reset(np.zeros(len(bundle.spec.joints)) if rest is None else rest, np.zeros(len(bundle.spec.joints)))
         return True
 
-    loop = ControlLoop(policy, driver, clock, rest=rest, ask=operator)
-    return run_trial(loop, bundle, start_fast(policy, seed, split), rollouts, seed)
+    with lessons_for(bundle, clock, seed) as (recorder, lessons):
+        loop = ControlLoop(policy, driver, clock, recorder, rest=rest, ask=operator)
+        return run_trial(loop, bundle, start_fast(policy, seed, split), rollouts, seed, lessons)
 
 
 def real_time(bundle: Bundle, seed: int, rollouts: int, robot: str, split: str = "train") -> TwinScore:
     """One hidden robot in a process of its own, over a serial CAN adapter in real time."""
-    with twin_process(robot, seed, split) as twin:
-        loop = twin.loop(bundle)
-        return run_trial(loop, bundle, start_fast(loop.policy, seed, split), rollouts, seed)
+    with twin_process(robot, seed, split) as twin, lessons_for(bundle, MonotonicClock(), seed) as (recorder, lessons):
+        loop = twin.loop(bundle, recorder)
+        return run_trial(loop, bundle, start_fast(loop.policy, seed, split), rollouts, seed, lessons)
 
 
 @dataclass(frozen=True)
@@ -170,7 +220,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="acclimate evaluate FILE.onnx", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("file", metavar="FILE.onnx")
     parser.add_argument("--twins", type=int, default=200, help="hidden robots (default 200)")
-    parser.add_argument("--rollouts", type=int, default=4, help="of each robot, with fast carried (default 4)")
+    parser.add_argument("--rollouts", type=int, default=4, help="scored of each robot, as it adapts (default 4)")
     parser.add_argument("--split", default="train", choices=("train", "test", "outside"), help="default train")
     parser.add_argument("--robot", help="name or YAML of the twin's robot (default: that of the file)")
     parser.add_argument("--real-time", action="store_true", help="over the bus in real time, not in lockstep")
@@ -188,9 +238,10 @@ def main(argv: list[str]) -> int:
             scores = list(pool.map(work, seeds, chunksize=4))
     result = {"file": Path(options.file).name, "split": options.split, "real_time": options.real_time}
     result |= summarise(scores, options.rollouts)
+    taught = lesson(bundle) or 1
     for k, (success, value) in enumerate(zip(result["success"], result["return"], strict=True)):
         mean, low, high = (100 * x for x in success)
-        print(f"after {k} rollouts: success {mean:.1f} % [{low:.1f}, {high:.1f}], return {value[0]:.1f}")
+        print(f"after {k * taught} rollouts: success {mean:.1f} % [{low:.1f}, {high:.1f}], return {value[0]:.1f}")
     if options.out:
         write_atomically(options.out, json.dumps(result, indent=1))
     return 0

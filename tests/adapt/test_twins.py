@@ -11,12 +11,13 @@ import pytest
 
 import cli
 from adapt.scored import Scored
-from adapt.twins import FIRST_SEED, TwinScore, column, lockstep, real_time, start_fast, summarise
+from adapt.twins import FIRST_SEED, TwinScore, column, lesson, lockstep, real_time, start_fast, summarise
 from hardware_io.bundle import Bundle, write_bundle
 from hardware_io.recording import Rollout
 from hardware_io.runtime import Policy
 from sim.dynamics import DynamicsRange
 from sim.twin import draw_dynamics
+from tests.adapt.on_twin import exported
 from tests.conftest import forgiving, in_real_time, pump_graph
 
 pytest.importorskip("mujoco")
@@ -42,6 +43,23 @@ def test_what_is_kept_is_carried_from_rollout_to_rollout(short: Bundle) -> None:
     learning = replace(short, graph=pump_graph(learning=0.05), fast=np.zeros(3, np.float32))
     starts = [one.rollout.fast_start.tolist() for one in lockstep(learning, 3, 3, ROBOT).rollouts]
     assert starts == [[0, 0, 0], [0, 0, pytest.approx(1.0)], [0, 0, pytest.approx(2.0)]]
+
+
+@pytest.mark.parametrize("name", ["maml", "latent_search"])
+def test_what_adapts_beside_the_loop_has_lessons_between_the_rollouts_that_are_scored(name: str) -> None:
+    bundle = exported(name)
+    assert lesson(bundle) == 2
+    first, again = (lockstep(bundle, 3, 3, ROBOT) for _ in range(2))
+    starts = [one.rollout.fast_start for one in first.rollouts]
+    assert first.failure == "" and np.array_equal(starts[0], bundle.fast)
+    assert not np.array_equal(starts[0], starts[1]) and not np.array_equal(starts[1], starts[2])
+    assert not any(one.rollout.noise.any() for one in first.rollouts)
+    for one, two in zip(first.rollouts, again.rollouts, strict=True):
+        assert np.array_equal(one.rollout.fast_start, two.rollout.fast_start) and one.value == two.value
+
+
+def test_without_learning_weights_there_are_no_lessons(short: Bundle) -> None:
+    assert lesson(short) == 0
 
 
 def test_a_robot_that_stops_is_a_failure_with_the_rollouts_before_it(short: Bundle) -> None:
