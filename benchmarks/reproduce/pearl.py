@@ -1,7 +1,8 @@
 """PEARL on a point robot with sparse rewards, and on half-cheetahs that are to run at a velocity (Rakelly et al. 2019).
 
 https://arxiv.org/abs/1903.08254, sections 6.1 and 6.3. A robot explores for some rollouts, each with one draw of what
-it believes, and is then scored in one without noise. The paper shows curves and no figures, so what bounds a return
+it believes, and is then scored in one without noise; half-cheetahs draw their actions, since without noise they hardly
+begin to run. The paper shows curves and no figures, so what bounds a return
 stands beside it: whoever knows where the goal is, and whoever is told nothing, before the first rollout. What the point
 robot was paid is read from what it is shown, for its reward is the distance.
 """
@@ -55,7 +56,9 @@ def returns(run: Run, robots: int) -> tuple[Array, Array]:
             fast = begin_trial(envs, run.learner, 1, np.random.default_rng((SEED, block)), "test")
             explored = rollout(envs, run.learner, fast, max(EXPLORED) + 1, (SEED, 1, block))
             for count in EXPLORED:
-                scored = rollout(envs, run.learner, explored.fast[:, count], 1, (SEED, 2, block, count), explore=False)
+                scored = rollout(
+                    envs, run.learner, explored.fast[:, count], 1, (SEED, 2, block, count), explore=not point
+                )
                 paid = scored.observation[:, :, 1:, -2].sum(-1) if point else scored.returns
                 success = run.family.success(scored.observation.numpy(), scored.valid.numpy())
                 found.append(np.stack([paid.numpy(), np.zeros(paid.shape) if success is None else success]))
