@@ -2,9 +2,9 @@
 
 https://arxiv.org/abs/1903.08254, sections 6.1 and 6.3. A robot explores for some rollouts, each with one draw of what
 it believes, and is then scored in one without noise; half-cheetahs draw their actions, since without noise they hardly
-begin to run. The paper shows curves and no figures, so what bounds a return
-stands beside it: whoever knows where the goal is, and whoever is told nothing, before the first rollout. What the point
-robot was paid is read from what it is shown, for its reward is the distance.
+begin to run. The paper shows curves and no figures, so what bounds a return stands beside it: whoever knows where the
+goal is, and whoever is told nothing, before the first rollout. What the point robot was paid is read from what it is
+shown, for its reward is the distance.
 """
 
 from __future__ import annotations
