@@ -135,6 +135,7 @@ OF_LEARNER: dict[str, dict[str, Any]] = {
 OF_LEARNER |= {  # each step is planned, in some 10 ms
     name: {
         "steps": 28_800,
+        "lanes": 4,
         "learner.settings.model": {"members": 3},
         "learner.settings.planner": {"candidates": 40, "elites": 5, "iterations": 3},
     }
