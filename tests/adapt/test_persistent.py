@@ -96,7 +96,7 @@ def test_adaptation_goes_on_with_what_it_had_learned(pump: Bundle, tmp_path: Pat
 def test_enabling_and_settling_are_tried_again_too(pump: Bundle) -> None:
     machine = Machine(pump)
     recv = machine.recv
-    lost = iter([True] * 6)  # the first three by looks for answers from before
+    lost = iter([True] * 5)  # the first two by looks for answers from before
     machine.recv = lambda timeout=None: recv(timeout) if not next(lost, False) else machine._replies.clear()
     with machine.loop.session():
         machine.within(5)

@@ -334,7 +334,7 @@ def test_one_silent_joint_of_two_is_named(tmp_path: Path) -> None:
     wire.cut = True
     driver.poll()
     wire.inject(b"\x07\x80\x00\x80\x08\x00")
-    with pytest.raises(StaleState, match=r"^can_mit: joint elbow \(motor 2\) has not answered for 0\.011 s$"):
+    with pytest.raises(StaleState, match=r"^can_mit: joint elbow \(motor 2\) has not answered for 0\.010 s$"):
         driver.read(0.01)
 
 
