@@ -63,7 +63,15 @@ class Pupil:
         episodes = episodes_of(taught(logs, role, count), self._task)
         with torch.no_grad():
             fast = self._learner.adapt(episodes.fast[:, 0], episodes)
-            found: np.ndarray = (self._learner.settle(fast) if last else fast)[0].numpy()
+            found: np.ndarray = fast[0].numpy()
+        return self.settled(found) if last else found
+
+    def settled(self, fast: np.ndarray) -> np.ndarray:
+        """What to act with from the fast state (F,) when no more rollouts teach, (F,)."""
+        import torch
+
+        with torch.no_grad():
+            found: np.ndarray = self._learner.settle(torch.from_numpy(fast)[None])[0].numpy()
         return found
 
 

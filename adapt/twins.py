@@ -83,10 +83,10 @@ class Lessons:
             loop.settle()
             loop.rollout(self._fast, steps, self._noise, role)
         try:
-            self._fast, settled = (self._pupil.learn([self._log], role, count, last) for last in (False, True))
+            self._fast = self._pupil.learn([self._log], role, count, last=False)
         except (DivergenceError, RecordingError, ValueError) as error:
             raise AdaptationError(f"nothing was learned: {error}") from error
-        return settled
+        return self._pupil.settled(self._fast)
 
 
 def lesson(bundle: Bundle) -> int:

@@ -17,8 +17,8 @@ from adapt.run_folder import Run, read_metrics
 from adapt.train import one_thread
 from benchmarks.reproduce.pearl import EXPLORED
 from benchmarks.reproduce.pearl import returns as point_robot_returns
-from benchmarks.reproduce.result import Row, estimate
-from benchmarks.reproduce.session import Session, Trained, Variant, train
+from benchmarks.reproduce.result import Row
+from benchmarks.reproduce.session import Session, Trained, row_of, trainings
 from benchmarks.reproduce.table import number
 from benchmarks.reproduce.variants import CURRICULA, CURRICULA_QUICK, PEARL_QUICK, SHARED_REPLAY
 from hardware_io.state import Array
@@ -33,27 +33,18 @@ GAIN = 2  # of a cart's parameters
 def rows(session: Session) -> Iterator[Row]:
     """Carts with each curriculum and without one, all of them and the weakest; then the two replays."""
     for kind, variant in CURRICULA.items():
-        trained = _trained(session, variant.on(CURRICULA_QUICK) if session.quick else variant)
+        trained = trainings(session, variant.on(CURRICULA_QUICK) if session.quick else variant)
         scores = [cart_returns(one.run, QUICK if session.quick else session.robots or CARTS) for one in trained]
-        yield _row(f"carts, {kind}: return", [gained for gained, _ in scores], trained, practised(trained))
-        yield _row(f"carts, {kind}: return of the weakest quarter", [weakest(*pair) for pair in scores], trained)
+        yield row_of(f"carts, {kind}: return", [gained for gained, _ in scores], trained, practised(trained))
+        yield row_of(f"carts, {kind}: return of the weakest quarter", [weakest(*pair) for pair in scores], trained)
     for name, variant in SHARED_REPLAY.items():
-        trained = _trained(session, variant.on(PEARL_QUICK) if session.quick else variant)
+        trained = trainings(session, variant.on(PEARL_QUICK) if session.quick else variant)
         robots = QUICK if session.quick else session.robots or ROBOTS
         each = [point_robot_returns(one.run, robots)[0] for one in trained]
         for explored in SHOWN:
             column = EXPLORED.index(explored)
             label = f"replay of {name}: after {explored} rollout" + "s" * (explored != 1)
-            yield _row(label, [values[:, column] for values in each], trained)
-
-
-def _trained(session: Session, variant: Variant) -> list[Trained]:
-    return [train(session, variant, seed) for seed in range(session.seeds)]
-
-
-def _row(label: str, scores: list[Array], trained: list[Trained], note: str = "") -> Row:
-    seconds = sum(one.seconds for one in trained) / len(trained)
-    return Row(label, estimate(scores), None, "", trained[0].steps, seconds, note)
+            yield row_of(label, [values[:, column] for values in each], trained)
 
 
 def cart_returns(run: Run, carts: int) -> tuple[Array, Array]:

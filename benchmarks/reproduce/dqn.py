@@ -21,7 +21,7 @@ from adapt.run_folder import Run, read_metrics
 from adapt.similarity import RANDOM
 from adapt.train import one_thread
 from benchmarks.reproduce.result import Row, estimate
-from benchmarks.reproduce.session import Session, Trained, train
+from benchmarks.reproduce.session import Session, row_of, trainings
 from benchmarks.reproduce.table import number
 from benchmarks.reproduce.variants import DQN, DQN_MAPPING, DQN_MAPPING_QUICK, DQN_QUICK
 from hardware_io.state import Array
@@ -73,17 +73,17 @@ def rows(session: Session) -> Iterator[Row]:
     tasks, rounds = (QUICK_TASKS, QUICK_ROUNDS) if session.quick else (session.robots or TASKS, ROUNDS)
     for family, (variant, threshold) in DQN_MAPPING.items():
         chosen = variant.on(DQN_MAPPING_QUICK[family]) if session.quick else variant
-        trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+        trained = trainings(session, chosen)
         for name, way in WAYS.items():
             each = [returns(one.run, way, tasks, rounds) for one in trained]
             needed = [episodes_to(threshold, values) for values in each]
-            yield _row(f"{family}: {name}, episodes to {number(threshold)}", needed, trained, _shown(each, threshold))
+            yield row_of(f"{family}: {name}, episodes to {number(threshold)}", needed, trained, _shown(each, threshold))
     for name, variant in list(DQN.items())[: 1 if session.quick else None]:
         chosen = variant.on(DQN_QUICK) if session.quick else variant
-        trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+        trained = trainings(session, chosen)
         curves = [training_returns(one.run) for one in trained]
         last = estimate([curve[-len(curve) // 4 :] for curve in curves]).mean
-        yield _row(f"cartpoles: DQN {name}, return over the training", curves, trained, f"last quarter: {last:.1f}")
+        yield row_of(f"cartpoles: DQN {name}, return over the training", curves, trained, f"last quarter: {last:.1f}")
 
 
 def returns(run: Run, way: Way, tasks: int, rounds: int) -> Array:
@@ -124,8 +124,3 @@ def _shown(scores: list[Array], threshold: float) -> str:
     means = "; ".join(number(float(all_scores[:, index].mean())) for index in at)
     reached = (all_scores >= threshold).any(axis=1).mean()
     return f"return after {', '.join(map(str, at))}: {means}; {reached:.0%} of tasks reach it"
-
-
-def _row(label: str, scores: list[Array], trained: list[Trained], note: str) -> Row:
-    seconds = sum(one.seconds for one in trained) / len(trained)
-    return Row(label, estimate(scores), None, "", trained[0].steps, seconds, note)

@@ -11,7 +11,7 @@ from adapt.rollout import begin_trial, progress
 from adapt.run_folder import Run
 from adapt.train import one_thread
 from benchmarks.reproduce.result import Aim, Row, estimate
-from benchmarks.reproduce.session import Session, Variant, train
+from benchmarks.reproduce.session import Session, Variant, trainings
 from hardware_io.state import Array
 from sim.vector_env import VectorEnv
 
@@ -58,7 +58,7 @@ def compare(
     session: Session, variant: Variant, label: str, players: Mapping[str, Player], published: Mapping[str, float]
 ) -> Iterator[Row]:
     """RL² and every player on one size of a task, beside what the paper says of them."""
-    trained = [train(session, variant, seed) for seed in range(session.seeds)]
+    trained = trainings(session, variant)
     run = trained[0].run
     enough = max(TASKS, STEPS // run.family.steps // AT_ONCE * AT_ONCE)
     tasks = session.robots or (QUICK_TASKS if session.quick else enough)

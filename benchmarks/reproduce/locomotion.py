@@ -19,7 +19,7 @@ from adapt.rollout import begin_trial, progress
 from adapt.run_folder import Run, read_config
 from adapt.train import one_thread
 from benchmarks.reproduce.result import Row, estimate
-from benchmarks.reproduce.session import CONFIGS, Session, Trained, Variant, train
+from benchmarks.reproduce.session import CONFIGS, Session, Trained, Variant, row_of, trainings
 from benchmarks.reproduce.table import number
 from benchmarks.reproduce.variants import GRADIENT_BASED, LOCOMOTION, LOCOMOTION_QUICK, OF_LEARNER, QUICK_LEARNERS
 from sim.vector_env import VectorEnv
@@ -41,7 +41,7 @@ def rows(session: Session) -> Iterator[Row]:
             chosen = of_learner(variant, name)
             if session.quick:
                 chosen = chosen.on(LOCOMOTION_QUICK)
-            trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+            trained = trainings(session, chosen)
             each = [score(session, one.run) for one in trained]
             scores[name] = joined(each)
             yield _row(f"{task}: {name}", trained, each, _gap(name, scores))
@@ -97,8 +97,7 @@ def _row(label: str, trained: list[Trained], scores: list[Score], gap: str) -> R
     before = "; ".join(number(estimate([one.returns[:, step] for one in scores]).mean) for step in range(ROUNDS))
     rollouts = trained[0].run.config.copies
     note = f"after 0, 1, 2: {before}" + (f"; {rollouts} rollouts each time" if rollouts > 1 else "") + gap
-    seconds = sum(one.seconds for one in trained) / len(trained)
-    return Row(label, estimate([one.returns[:, ROUNDS] for one in scores]), None, "", trained[0].steps, seconds, note)
+    return row_of(label, [one.returns[:, ROUNDS] for one in scores], trained, note)
 
 
 def gap(own: Score, baseline: Score, oracle: Score, after: int) -> str:

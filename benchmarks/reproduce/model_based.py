@@ -17,8 +17,8 @@ from adapt.planned import Planned
 from adapt.rollout import begin_trial, rollout
 from adapt.run_folder import Run
 from adapt.train import one_thread
-from benchmarks.reproduce.result import Row, estimate
-from benchmarks.reproduce.session import Session, Trained, train
+from benchmarks.reproduce.result import Row
+from benchmarks.reproduce.session import Session, row_of, trainings
 from benchmarks.reproduce.variants import DISABLED, MODEL_BASED, MODEL_BASED_QUICK
 from hardware_io.state import Array
 from sim.vector_env import VectorEnv
@@ -31,18 +31,13 @@ def rows(session: Session) -> Iterator[Row]:
     """Planner and policy of each training."""
     for (task, name), variant in MODEL_BASED.items():
         chosen = variant.on(MODEL_BASED_QUICK[task]) if session.quick else variant
-        trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+        trained = trainings(session, chosen)
         tasks = session.robots or (QUICK_TASKS if session.quick else TASKS)
         for who in ("planner", "policy"):
             drawn = who == "policy" and task == DISABLED  # without noise a half-cheetah hardly begins to run
             scores = [returns(one.run, tasks, who == "planner", drawn) for one in trained]
-            yield row(f"{task}: {name}, {who}", scores, trained)
-
-
-def row(label: str, scores: list[Array], trained: list[Trained]) -> Row:
-    run, seconds = trained[0].run, sum(one.seconds for one in trained) / len(trained)
-    rollouts = trained[0].steps // run.family.steps
-    return Row(label, estimate(scores), steps=trained[0].steps, seconds=seconds, note=f"after {rollouts} rollouts")
+            rollouts = trained[0].steps // trained[0].run.family.steps
+            yield row_of(f"{task}: {name}, {who}", scores, trained, f"after {rollouts} rollouts")
 
 
 def returns(run: Run, tasks: int, planned: bool, drawn: bool = False) -> Array:

@@ -14,7 +14,7 @@ from adapt.rollout import begin_trial, progress
 from adapt.run_folder import Run
 from adapt.train import one_thread
 from benchmarks.reproduce.result import Aim, Row, estimate
-from benchmarks.reproduce.session import Session, Trained, train
+from benchmarks.reproduce.session import Session, row_of, trainings
 from benchmarks.reproduce.variants import NAVIGATION, NAVIGATION_QUICK
 from hardware_io.state import Array
 from sim.families.navigation import Navigation
@@ -40,20 +40,18 @@ def rows(session: Session) -> Iterator[Row]:
     repeats = 1 if session.quick else REPEATS
     for name, variant in NAVIGATION.items():
         chosen = (variant.after or variant).on(NAVIGATION_QUICK) if session.quick else variant
-        trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+        trained = trainings(session, chosen)
         scores = [returns(one.run, repeats, goals, trajectories) for one in trained]
         if name == "oracle":
-            yield row("oracle (PPO, told the goal)", [values[:, 0] for values in scores], ORACLE, trained)
+            yield row_of(
+                "oracle (PPO, told the goal)", [values[:, 0] for values in scores], trained, aim=ORACLE, source=SOURCE
+            )
             continue
         for step in range(ROUNDS + 1):
             label = f"{name}, after {step} step" + "s" * (step != 1)
-            yield row(label, [values[:, step] for values in scores], Aim(*PUBLISHED[name][step]), trained)
+            aim = Aim(*PUBLISHED[name][step])
+            yield row_of(label, [values[:, step] for values in scores], trained, aim=aim, source=SOURCE)
     yield Row("straight to the goal", estimate([straight(repeats, goals)]), ORACLE, SOURCE)
-
-
-def row(label: str, scores: list[Array], aim: Aim, trained: list[Trained]) -> Row:
-    seconds = sum(one.seconds for one in trained) / len(trained)
-    return Row(label, estimate(scores), aim, SOURCE, trained[0].steps, seconds)
 
 
 def returns(run: Run, repeats: int, goals: int, trajectories: int) -> Array:

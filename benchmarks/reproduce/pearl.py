@@ -17,7 +17,7 @@ from adapt.rollout import begin_trial, rollout
 from adapt.run_folder import Run
 from adapt.train import one_thread
 from benchmarks.reproduce.result import Row, estimate
-from benchmarks.reproduce.session import Session, train
+from benchmarks.reproduce.session import Session, row_of, trainings
 from benchmarks.reproduce.variants import PEARL, PEARL_QUICK
 from hardware_io.state import Array
 from sim.families.point_robot import PointRobot
@@ -34,16 +34,14 @@ def rows(session: Session) -> Iterator[Row]:
     yield Row(f"{POINT}: straight to the goal", estimate([straight(session.robots or ROBOTS)]))
     for task, variant in list(PEARL.items())[: 1 if session.quick else None]:
         chosen = variant.on(PEARL_QUICK) if session.quick else variant
-        trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+        trained = trainings(session, chosen)
         robots = QUICK_ROBOTS if session.quick else session.robots or (ROBOTS if task == POINT else 2 * AT_ONCE)
         scores = [returns(one.run, robots) for one in trained]
-        seconds = sum(one.seconds for one in trained) / len(trained)
         for index, explored in enumerate(EXPLORED):
             succeeded = [success[:, index].mean() for _, success in scores]
             note = f"{np.mean(succeeded):.0%} end at the goal" if task == POINT else ""
             label = f"{task}: after {explored} rollout" + "s" * (explored != 1)
-            gained = estimate([values[:, index] for values, _ in scores])
-            yield Row(label, gained, None, "", trained[0].steps, seconds, note)
+            yield row_of(label, [values[:, index] for values, _ in scores], trained, note)
 
 
 def returns(run: Run, robots: int) -> tuple[Array, Array]:

@@ -16,8 +16,8 @@ from adapt.rma import RMA
 from adapt.rollout import begin_trial, progress
 from adapt.run_folder import Run
 from adapt.train import one_thread
-from benchmarks.reproduce.result import Aim, Row, estimate
-from benchmarks.reproduce.session import Session, Trained, train
+from benchmarks.reproduce.result import Aim, Row
+from benchmarks.reproduce.session import Session, row_of, trainings
 from benchmarks.reproduce.variants import RMA_ARM, RMA_QUICK
 from hardware_io.state import Array
 from sim.vector_env import VectorEnv
@@ -39,14 +39,10 @@ def rows(session: Session) -> Iterator[Row]:
     """Every training, and RMA's policy with true extrinsics and with those of the nominal robot."""
     for name, variant in RMA_ARM.items():
         chosen = (variant.after or variant).on(RMA_QUICK) if session.quick else variant
-        trained = [train(session, chosen, seed) for seed in range(session.seeds)]
+        trained = trainings(session, chosen)
         for way in WAYS.get(name, (name,)):
-            yield _row(way, trained, [success(session, one.run, way) for one in trained])
-
-
-def _row(way: str, trained: list[Trained], scores: list[Array]) -> Row:
-    seconds = sum(one.seconds for one in trained) / len(trained)
-    return Row(f"{way}: success, %", estimate(scores), Aim(PUBLISHED[way], None), SOURCE, trained[0].steps, seconds)
+            scores = [success(session, one.run, way) for one in trained]
+            yield row_of(f"{way}: success, %", scores, trained, aim=Aim(PUBLISHED[way], None), source=SOURCE)
 
 
 def success(session: Session, run: Run, way: str) -> Array:

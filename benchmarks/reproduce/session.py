@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from adapt.run_folder import Run, load_run, read_config
 from adapt.train import Trainer, one_thread, train_with_bar
+from benchmarks.reproduce.result import Aim, Row, estimate
 from hardware_io.config import ConfigError, dump
 from policies.checkpoint import load_checkpoint, save_checkpoint
 
@@ -88,6 +90,24 @@ def train(session: Session, variant: Variant, seed: int) -> Trained:
     if before is not None:
         steps, seconds = steps + before.steps, seconds + before.seconds
     return Trained(load_run(folder), steps, seconds)
+
+
+def trainings(session: Session, variant: Variant) -> list[Trained]:
+    """Those of a variant with each seed of a session. Raises as `train`."""
+    return [train(session, variant, seed) for seed in range(session.seeds)]
+
+
+def row_of(
+    what: str,
+    scores: Sequence[ArrayLike],
+    trained: list[Trained],
+    note: str = "",
+    aim: Aim | None = None,
+    source: str = "",
+) -> Row:
+    """What trainings came to, from the scores of each one's tasks, (B,) each."""
+    seconds = sum(one.seconds for one in trained) / len(trained)
+    return Row(what, estimate(scores), aim, source, trained[0].steps, seconds, note)
 
 
 def answered(work: Callable[[], None]) -> int:

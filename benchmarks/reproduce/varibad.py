@@ -16,7 +16,7 @@ from adapt.run_folder import Run
 from adapt.train import one_thread
 from benchmarks.reproduce.belief import Beliefs, beliefs, drawing
 from benchmarks.reproduce.result import LOWER, Aim, Row, estimate
-from benchmarks.reproduce.session import Session, Trained, train
+from benchmarks.reproduce.session import Session, Trained, trainings
 from benchmarks.reproduce.table import number
 from benchmarks.reproduce.variants import GRID_WORLD, GRID_WORLD_QUICK
 from hardware_io.config import write_atomically
@@ -43,7 +43,7 @@ def rows(session: Session) -> Iterator[Row]:
     trained = {}
     for name, variant in GRID_WORLD.items():
         chosen = variant.on(GRID_WORLD_QUICK) if session.quick else variant
-        trained[name] = [train(session, chosen, seed) for seed in range(session.seeds)]
+        trained[name] = trainings(session, chosen)
         yield _learner_row(name, trained[name], tasks, best if name == "varibad" else None)
     for name, paid in played.items():
         yield Row(f"{name}: four episodes", estimate([paid.sum(axis=1)]), note=_each([paid]))
