@@ -142,7 +142,7 @@ OF_LEARNER |= {  # each step is planned, in some 10 ms
     for name in ("pets", "grbal", "rebal")
 }
 # What learns from a replay takes as many gradient steps as take about as long as the others' updates and simulation.
-OF_LEARNER |= {name: {"learner.settings.updates": 2000} for name in ("sac", "dqn")}
+OF_LEARNER |= {name: {"learner.settings.updates": 2000} for name in ("sac", "dqn", "dqn_mapping")}
 OF_LEARNER |= {"pearl": {"learner.settings.updates": 1000}}
 # task → what `make compare` trains all learners with
 COMPARED = {
