@@ -4,8 +4,9 @@ Attention without the softmax over time sums value ⊗ key into a matrix that qu
 https://arxiv.org/abs/2006.16236); the matrix is the fast weights of a network that another one programs (Schlag et al.
 2021, https://arxiv.org/abs/2102.11174; by reinforcement, Irie et al. 2021, https://arxiv.org/abs/2106.06295). Here keys
 and queries are shares of `keys` places, so the matrix is a table of sums and counts, and what is read is a mean that is
-drawn towards zero where little was seen. Each step sees the inputs of the one before as well: what was seen, what was
-done and what came of it are one entry.
+drawn towards zero where little was seen. Some of the places forget, each at its own pace (as the heads of Sun et al.
+2023, https://arxiv.org/abs/2307.08621), because a mean over a whole life hardly tells what happened just now. Each step
+sees the inputs of the one before as well: what was seen, what was done and what came of it are one entry.
 
 `H` queries a step, `N` places, `V` values, `B` batch, `T` time, `I` inputs, `W` width.
 """
@@ -21,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hardware_io.config import option
+from hardware_io.config import ConfigError, option
 from policies.memory import MemoryModule
 from policies.transformer import linear
 
 CHUNK = 64  # steps that attend to each other; those of earlier chunks are read from the matrix
+HALF_LIVES = (8, 128)  # steps, of the places that forget; a chunk of much more than the first would overflow
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class LinearTransformerSettings:
     queries: int = option(4, min=1, help="a step and layer")
     keys: int = option(32, min=1, help="places of each layer's table")
     values: int = option(16, min=1, help="of each place")
+    recent: int = option(16, min=0, help="places that forget, half in 8 to 128 steps")
+
+    def __post_init__(self) -> None:
+        if self.recent > self.keys:
+            raise ConfigError("", "recent", self.recent, f"at most keys, {self.keys}")
 
 
 class LinearTransformer(MemoryModule):
@@ -59,7 +66,7 @@ class LinearTransformer(MemoryModule):
         x, after = self.embed(torch.cat([inputs, before], dim=-1)), list[Tensor]()
         for layer, flat in zip(self.layers, tables, strict=True):
             query, key, value = layer.address(x)
-            table = flat.unflatten(-1, self.table) + key[..., None] * value[..., None, :]
+            table = flat.unflatten(-1, self.table) * layer.keeps[:, None] + key[..., None] * value[..., None, :]
             x = layer.finish(x, query @ table)
             after.append(table.flatten(1))
         return self.norm(x), torch.cat([*after, inputs], dim=-1)
@@ -86,6 +93,11 @@ class Layer(nn.Module):
         self.doubt = nn.Parameter(torch.zeros(self.queries))  # log of how many entries the pull towards zero weighs
         self.merge = linear(self.queries * (self.values + 1), width, gain)
         self.widen, self.narrow = linear(width, 2 * width, math.sqrt(2)), linear(2 * width, width, gain)
+        first, last = (math.log2(steps) for steps in HALF_LIVES)
+        half_lives = torch.full((self.keys,), math.inf)
+        half_lives[: settings.recent] = torch.exp2(torch.linspace(first, last, settings.recent))
+        self.register_buffer("keeps", torch.exp2(-1 / half_lives), persistent=False)  # (N,) share of an entry, a step
+        self.keeps: Tensor
 
     def address(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (..., W) → queries (..., H, N), key (..., N), values and a count (..., V+1)."""
@@ -98,12 +110,13 @@ class Layer(nn.Module):
         """x (B, T, W) with the table before them (B, N, V+1) → x and the table after the steps that were lived."""
         query, key, value = self.address(x)
         key, reads = key * lived[..., None], list[Tensor]()
-        for q, k, v in zip(query.split(CHUNK, 1), key.split(CHUNK, 1), value.split(CHUNK, 1), strict=True):
-            steps, flat = k.shape[1], q.flatten(1, 2)  # (B, C·H, N)
+        for q, k, v, alive in zip(*(one.split(CHUNK, 1) for one in (query, key, value, lived)), strict=True):
+            steps, kept = k.shape[1], self.keeps ** alive.cumsum(1)[..., None]  # (B, C, N) of what was before
+            flat, k = (q * kept[:, :, None]).flatten(1, 2), k / kept  # (B, C·H, N)
             past = x.new_ones(steps, steps).tril_().repeat_interleave(self.queries, dim=0)
             read = (flat @ k.mT * past) @ v + flat @ table
             reads.append(read.unflatten(1, (steps, self.queries)))
-            table = table + k.mT @ v
+            table = (table + k.mT @ v) * kept[:, -1, :, None]
         return self.finish(x, torch.cat(reads, dim=1)), table
 
     def finish(self, x: Tensor, sums: Tensor) -> Tensor:

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 import policies.linear_transformer as module
+from hardware_io.config import ConfigError
 from policies.linear_transformer import Layer, LinearTransformer, LinearTransformerSettings
 from policies.memory import MemoryModule
 from tests.policies.memory_contract import SIZE_IN, MemoryContract
 
-SMALL = LinearTransformerSettings(layers=2, width=8, queries=2, keys=6, values=4)
+SMALL = LinearTransformerSettings(layers=2, width=8, queries=2, keys=6, values=4, recent=3)
 
 
 def test_what_is_read_is_a_mean_that_doubt_draws_towards_zero() -> None:
-    layer = Layer(LinearTransformerSettings(width=4, queries=1, keys=2, values=1), gain=1.0)
+    layer = Layer(LinearTransformerSettings(width=4, queries=1, keys=2, values=1, recent=0), gain=1.0)
     with torch.no_grad():
         layer.narrow.weight.zero_()  # what is thought afterwards adds nothing
         layer.merge.weight.copy_(torch.eye(4, 2))
@@ -36,7 +37,26 @@ def test_the_step_before_is_seen_also_across_rollouts() -> None:
     assert (memory.step(second, after)[0] - memory.step(second, unseen)[0]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_places_forget_at_their_own_pace() -> None:
+    layer = Layer(LinearTransformerSettings(layers=1, width=4, keys=3, values=1, recent=2), gain=1.0)
+    x, table = torch.zeros(1, 128, 4), torch.ones(1, 3, 2)
+    lived = torch.zeros(1, 128)
+    with torch.no_grad():
+        lived[:, :8] = 1
+        added = layer.unroll(x, torch.zeros(1, 3, 2), lived)[1]
+        after = layer.unroll(x, table, lived)[1] - added
+        assert torch.allclose(after[0, :, 0], torch.tensor([0.5, 0.5 ** (8 / 128), 1.0]), atol=1e-5)
+        lived = torch.ones(1, 128)
+        after = layer.unroll(x, table, lived)[1] - layer.unroll(x, torch.zeros(1, 3, 2), lived)[1]
+        assert torch.allclose(after[0, :, 0], torch.tensor([0.5**16, 0.5, 1.0]), atol=1e-4)
+
+
+def test_more_places_cannot_forget_than_there_are() -> None:
+    with pytest.raises(ConfigError, match="recent: got 7; allowed: at most keys, 6"):
+        LinearTransformerSettings(keys=6, recent=7)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 64])
 def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     memory, inputs = LinearTransformer(SIZE_IN, SMALL), torch.randn(3, 10, SIZE_IN)
