@@ -37,6 +37,7 @@ class InnerSettings:
 
     steps: int = option(40, min=1, help="of one adaptation")
     later_steps: int = option(100, min=1, help="of a finished trial, before its task enters the library")
+    forgotten: float = option(0.1, min=0.0, max=1.0, help="share of the way back to the shared weights, after those")
     batch: int = option(64, min=1, unit="transitions")
     rate: float = option(1e-3, min=0.0)
     target_rate: float = option(0.05, min=0.0, max=1.0)
@@ -181,7 +182,9 @@ class DQNMapping(DQN):
         metrics = super().meta_update(support, query)
         self.changes.update(self.features.expand(trial.observation).diff(dim=2)[trial.valid])
         self.rewards.update(trial.gained[trial.valid][:, None])
+        # Without the way back, what is mapped from what was mapped before would run away with every trial.
         reached = self.descend(acted, trial, self.settings.inner.later_steps)
+        reached = reached.lerp(self.shared.detach(), self.settings.inner.forgotten)
         described = self.described(self.sample_of(trial))
         for _ in range(self.settings.mapping.updates):
             learned = self.learn(described, query, reached)

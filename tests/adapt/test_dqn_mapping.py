@@ -109,14 +109,17 @@ def test_the_library_holds_the_last_tasks(trained: Trainer) -> None:
     assert torch.equal(learner.library[rest], before[rest])
 
 
-def test_what_enters_the_library_has_acted(tmp_path: Path) -> None:
-    """An offset from the shared weights counts from where they were, not from where the update moved them."""
-    settings = {**SMALL, "inner": {"steps": 1, "later_steps": 1, "rate": 0.0}}
+@pytest.mark.parametrize("forgotten", [0.0, 0.25])
+def test_what_enters_the_library_has_acted(forgotten: float, tmp_path: Path) -> None:
+    """An offset from the shared weights counts from where they were; then it goes part of the way to where they are."""
+    settings = {**SMALL, "inner": {"steps": 1, "later_steps": 1, "rate": 0.0, "forgotten": forgotten}}
     trainer = Trainer(config(learner={"name": "dqn_mapping", "settings": settings}, steps=1), tmp_path)
     learner = learner_of(trainer)
     before = learner.shared.detach().clone()
     assert trainer.run()
-    assert torch.equal(learner.sources, before.expand(TASKS, -1)) and not torch.equal(learner.shared, before)
+    entered = before + forgotten * (learner.shared - before)
+    torch.testing.assert_close(learner.sources, entered.expand(TASKS, -1))
+    assert not torch.equal(learner.shared, before)
 
 
 def test_training_says_which_sources_were_near(trained: Trainer) -> None:
