@@ -59,7 +59,7 @@ def test_one_training_is_as_sure_as_its_tasks_and_several_as_their_means() -> No
     one = estimate([np.array([1.0, 3.0] * 200)])
     assert one.mean == 2 and one.half == pytest.approx(1.96 / 20, rel=0.01) and one.seeds == 1
     several = estimate([np.full(50, 1.0), np.full(50, 2.0), np.full(50, 3.0)])
-    assert several.mean == 2 and several.half == pytest.approx(4.303 / math.sqrt(3)) and several.seeds == 3
+    assert several.mean == 2 and several.half == pytest.approx(4.30265 / math.sqrt(3)) and several.seeds == 3
     assert math.isinf(estimate([[4.0]]).half)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from adapt.learner import META_LEARNERS, class_of
 from benchmarks.reproduce.locomotion import BASELINE, ORACLE, of_learner, score
-from benchmarks.reproduce.result import NORMAL, Estimate, estimate
+from benchmarks.reproduce.result import Estimate, estimate, interval
 from benchmarks.reproduce.session import Session, Variant, train
 from benchmarks.reproduce.variants import COMPARED
 from hardware_io.config import ConfigError, write_atomically
@@ -93,13 +93,12 @@ def curve(results: list[Result], measure: str) -> list[Estimate]:
 
 
 def counted(share: Estimate, robots: int) -> Estimate:
-    """A share of successes, no surer than so many robots can make it (Agresti and Coull 1998).
+    """A share of successes, no surer than so many robots can make it.
 
     Where all succeed, or none, robots and trainings do not differ, and yet the next one may.
     """
-    more = robots + 4
-    middle = (share.mean * robots + 2) / more
-    return replace(share, half=max(share.half, NORMAL * float(np.sqrt(middle * (1 - middle) / more))))
+    low, high = interval(round(share.mean * robots), robots)
+    return replace(share, half=max(share.half, share.mean - low, high - share.mean))
 
 
 def headline(results: list[Result]) -> str:

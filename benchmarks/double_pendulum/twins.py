@@ -25,6 +25,7 @@ from adapt.beside import pupil_of
 from adapt.methods import in_graph
 from adapt.scored import TEACHING, Scored, scored, task_of
 from benchmarks.double_pendulum.plant import ROBOTS
+from benchmarks.reproduce.result import interval
 from hardware_io.bundle import Bundle, read_bundle
 from hardware_io.clock import VirtualClock
 from hardware_io.config import write_atomically
@@ -164,12 +165,5 @@ def _rows(scores: dict[str, Any]) -> Iterator[str]:
 
 
 def _cell(count: int, of: int) -> str:
-    low, high = wilson(count, of)
+    low, high = interval(count, of)
     return f"{100 * count / of:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
-
-
-def wilson(count: int, of: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    z, share = 1.96, count / of
-    middle, width = share + z**2 / (2 * of), z * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
-    return float((middle - width) / (1 + z**2 / of)), float((middle + width) / (1 + z**2 / of))

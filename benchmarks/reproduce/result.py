@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-# 97.5 % quantiles of Student's t by degrees of freedom, from 1; further up the normal one is near enough.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-NORMAL = 1.960
+from scipy.stats import binomtest
+from scipy.stats import t as student
 
 HIGHER, LOWER, SAME = "higher", "lower", "same"
 
@@ -37,8 +35,14 @@ def estimate(scores: Sequence[ArrayLike]) -> Estimate:
     freedom = len(sample) - 1
     if freedom < 1:
         return Estimate(float(sample.mean()), math.inf, len(seeds))
-    quantile = STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL
-    return Estimate(float(sample.mean()), float(quantile * sample.std(ddof=1) / math.sqrt(len(sample))), len(seeds))
+    half = student.ppf(0.975, freedom) * sample.std(ddof=1) / math.sqrt(len(sample))
+    return Estimate(float(sample.mean()), float(half), len(seeds))
+
+
+def interval(count: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    found = binomtest(count, of).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
