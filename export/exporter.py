@@ -179,15 +179,17 @@ def write_verified(bundle: Bundle, learner: MetaLearner, spec: RobotSpec, path: 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep to itself what the exporter says about packages and deprecations of its own."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def main(argv: list[str]) -> int:

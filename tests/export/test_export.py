@@ -21,7 +21,7 @@ from adapt.rl2 import RL2, RL2Settings
 from adapt.run_folder import Named, TrainConfig
 from adapt.slow import unpack
 from adapt.train import Trainer
-from export.exporter import FORBIDDEN, ExportError, make_bundle, operators, write_verified
+from export.exporter import FORBIDDEN, ExportError, make_bundle, make_graph, operators, write_verified
 from export.parity import BATCH, LONG, ROLLOUTS, ROUNDINGS, TOLERANCE, parity
 from export.verify import VerifyReport, hidden_nan, verify
 from hardware_io.bundle import Bundle, BundleError, read_bundle, write_bundle
@@ -179,6 +179,11 @@ def test_the_same_learner_gives_the_same_bytes(small: Exported, pendulum: RobotS
     assert make_bundle(small.learner, pendulum, TASK, "domain_randomised", PROVENANCE).to_bytes() == (
         small.path.read_bytes()
     )
+
+
+def test_what_the_exporter_says_of_itself_is_kept(pendulum: RobotSpec, caplog: pytest.LogCaptureFixture) -> None:
+    make_graph(fresh("sac", pendulum), pendulum)
+    assert not caplog.records
 
 
 def test_what_the_fast_state_tells_people_has_a_name(export: Callable[[str], Exported], small: Exported) -> None:
