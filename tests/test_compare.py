@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,14 @@ def test_a_training_is_made_and_scored_after_each_number_of_adaptations(
 ) -> None:
     short = COMPARED[TASK].on({key: LOCOMOTION_QUICK[key] for key in ("steps", "lanes", "workers")})
     monkeypatch.setitem(COMPARED, TASK, short.on({"task.settings.duration": 0.5, "task.settings.hold": 0.1}))
-    (found,) = measure(Session(tmp_path, robots=8), (TASK,), ["rl2"])
+    session = Session(tmp_path, robots=8)
+    (found,) = measure(session, (TASK,), ["rl2"])
     returns, success = np.array(found.returns), np.array(found.success)
     assert returns.shape == success.shape == (8, len(AFTER)) and np.ptp(returns) > 0
     assert found.steps >= 480 and found.rollouts == 1
+    assert not list(measure(session, (TASK,), ["rl2"], [found]))  # it is known
+    for other in (replace(found, seconds=0.0), replace(found, seed=1), replace(found, returns=found.returns[:4])):
+        assert len(list(measure(session, (TASK,), ["rl2"], [other]))) == 1
 
 
 def test_demands_follow_from_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Which meta-learner to pick: all of them on a pendubot, half-cheetahs and an arm, each with one budget of steps.
 
-Trainings are those of `make reproduce`, below --out: an interrupted one goes on, a finished one is not repeated.
+Trainings are those of `make reproduce`, below --out: an interrupted one goes on, a finished one is not repeated, and
+nor is what was measured of it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
 
     def work() -> None:
         if not options.measured:
-            for result in measure(session, options.tasks, learners):
+            for result in measure(session, options.tasks, learners, read_results(file)):
                 add_result(file, result)
         results.extend(read_results(file))
 

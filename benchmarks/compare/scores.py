@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from adapt.learner import META_LEARNERS, class_of
-from benchmarks.reproduce.locomotion import BASELINE, ORACLE, of_learner, score
+from benchmarks.reproduce.locomotion import BASELINE, ORACLE, of_learner, robots_of, score
 from benchmarks.reproduce.result import Estimate, estimate, interval
 from benchmarks.reproduce.session import Session, Variant, train
 from benchmarks.reproduce.variants import COMPARED
@@ -42,17 +44,23 @@ class Result:
         return (self.task, self.learner, self.seed) == (other.task, other.learner, other.seed)
 
 
-def measure(session: Session, tasks: tuple[str, ...], learners: list[str]) -> Iterator[Result]:
-    """Trainings are made once, and found in the session's folder after that. Robots act without noise."""
-    for task in tasks:
-        for name in learners:
-            for seed in range(session.seeds):
-                trained = train(session, variant_of(task, name), seed)
-                found = score(session, trained.run, max(AFTER), drawn=trained.run.config.robot is None)
-                returns = found.returns[:, AFTER].tolist()
-                success = None if found.success is None else found.success[:, AFTER].tolist()
-                rollouts = trained.run.config.copies
-                yield Result(task, name, seed, returns, success, trained.steps, trained.seconds, rollouts)
+def measure(
+    session: Session, tasks: Sequence[str], learners: Sequence[str], known: Sequence[Result] = ()
+) -> Iterator[Result]:
+    """Trainings are made once, and found in the session's folder after that; so are measurements, among those `known`.
+
+    Robots act without noise, but for those whose tasks are a family of their own.
+    """
+    for task, name, seed in product(tasks, learners, range(session.seeds)):
+        trained = train(session, variant_of(task, name), seed)
+        robots = math.prod(robots_of(session, trained.run))
+        before = [one for one in known if (one.task, one.learner, one.seed) == (task, name, seed)]
+        if any((one.seconds, len(one.returns)) == (trained.seconds, robots) for one in before):
+            continue
+        found = score(session, trained.run, max(AFTER), drawn=trained.run.config.robot is None)
+        returns = found.returns[:, AFTER].tolist()
+        success = None if found.success is None else found.success[:, AFTER].tolist()
+        yield Result(task, name, seed, returns, success, trained.steps, trained.seconds, trained.run.config.copies)
 
 
 def variant_of(task: str, name: str) -> Variant:

@@ -73,18 +73,24 @@ def score(session: Session, run: Run, rounds: int = ROUNDS, drawn: bool = True) 
 
     With actions that are `drawn`, or without noise but in rollouts that a learner adapts from.
     """
-    config = run.config
-    usual, most = (ROBOTS, AT_ONCE) if config.robot is None else (SMALL, SMALL)
-    robots = session.robots or (QUICK_ROBOTS if session.quick else usual)
-    at_once, found = min(robots, most), []
+    config, found = run.config, list[Score]()
+    at_once, turns = robots_of(session, run)
     groups = 2 if config.workers else 1
     with one_thread(), VectorEnv(run.family, at_once * config.copies, config.workers, groups) as envs:
-        for index in range(robots // at_once):
+        for index in range(turns):
             fast = begin_trial(envs, run.learner, config.copies, np.random.default_rng((SEED, index)))
             result = progress(envs, run.learner, fast, rounds, 1, (SEED, 1, index), explore=drawn)
             success = None if result[1] is None else result[1].astype(np.float64)
             found.append(Score(result[0].cpu().double().numpy(), success))
     return joined(found)
+
+
+def robots_of(session: Session, run: Run) -> tuple[int, int]:
+    """On how many robots a training is scored at once, and how many times."""
+    usual, most = (ROBOTS, AT_ONCE) if run.config.robot is None else (SMALL, SMALL)
+    robots = session.robots or (QUICK_ROBOTS if session.quick else usual)
+    at_once = min(robots, most)
+    return at_once, robots // at_once
 
 
 def joined(scores: list[Score]) -> Score:
