@@ -51,7 +51,7 @@ def returns(run: Run, robots: int) -> tuple[Array, Array]:
     found = []
     with one_thread(), VectorEnv(run.family, at_once, workers=0, groups=1) as envs:
         for block in range(robots // at_once):
-            fast = begin_trial(envs, run.learner, 1, np.random.default_rng((SEED, block)), "test")
+            fast = begin_trial(envs, run.learner, 1, np.random.default_rng((SEED, block)))
             explored = rollout(envs, run.learner, fast, max(EXPLORED) + 1, (SEED, 1, block))
             for count in EXPLORED:
                 scored = rollout(
