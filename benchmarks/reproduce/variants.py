@@ -85,6 +85,22 @@ NAVIGATION = {
 }
 NAVIGATION_QUICK = {"steps": 16_000, "lanes": 100, "learner.settings.hidden": [32, 32]}
 
+# task → its training
+PEARL = {
+    "point robot": Variant("point-robot-pearl", "point_robot_pearl.yaml"),
+    "half-cheetah velocity": Variant(
+        "half-cheetah-velocity-pearl-long",
+        "half_cheetah_velocity.yaml",
+        {
+            "learner.name": "pearl",
+            "steps": 1_000_000,
+            "learner.settings.updates": 1000,
+            "learner.settings.hidden": [128, 128],
+            "learner.settings.critic_hidden": [128, 128],
+            "learner.settings.reward_scale": 5.0,
+        },
+    ),
+}
 PEARL_QUICK = {
     "steps": 6400,
     "lanes": 16,
@@ -128,15 +144,6 @@ OF_LEARNER |= {  # each step is planned, in some 10 ms
 # What learns from a replay takes as many gradient steps as take about as long as the others' updates and simulation.
 OF_LEARNER |= {name: {"learner.settings.updates": 2000} for name in ("sac", "dqn", "dqn_mapping")}
 OF_LEARNER |= {"pearl": {"learner.settings.updates": 1000}}
-# task → its training; that of half-cheetahs is the one of the comparison
-PEARL = {
-    "point robot": Variant("point-robot-pearl", "point_robot_pearl.yaml"),
-    "half-cheetah velocity": Variant(
-        "half-cheetah-velocity-pearl",
-        "half_cheetah_velocity.yaml",
-        {**BUDGET, "learner.name": "pearl", **OF_LEARNER["pearl"]},
-    ),
-}
 # task → what `make compare` trains all learners with
 COMPARED = {
     "pendubot swing-up": Variant("pendubot-varied", "pendubot_varied.yaml"),
