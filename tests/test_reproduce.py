@@ -16,7 +16,7 @@ from benchmarks.reproduce.dqn import WAYS, episodes_to
 from benchmarks.reproduce.locomotion import of_learner
 from benchmarks.reproduce.memory import MEMORIES
 from benchmarks.reproduce.pearl import EXPLORED
-from benchmarks.reproduce.result import Aim, Estimate, Row, estimate
+from benchmarks.reproduce.result import Aim, Estimate, Row, estimate, interval
 from benchmarks.reproduce.session import CONFIGS, Session, Variant, made_once, train
 from benchmarks.reproduce.sinusoid import NETWORK, Sinusoids, inner_step, squared_error
 from benchmarks.reproduce.table import add_rows, duration, markdown, number, read_results
@@ -61,6 +61,12 @@ def test_one_training_is_as_sure_as_its_tasks_and_several_as_their_means() -> No
     several = estimate([np.full(50, 1.0), np.full(50, 2.0), np.full(50, 3.0)])
     assert several.mean == 2 and several.half == pytest.approx(4.30265 / math.sqrt(3)) and several.seeds == 3
     assert math.isinf(estimate([[4.0]]).half)
+
+
+def test_a_share_is_never_surer_than_its_count() -> None:
+    assert interval(45, 50) == pytest.approx((0.786, 0.957), abs=1e-3)  # Wilson 1927
+    low, high = interval(0, 50)
+    assert low == pytest.approx(0.0, abs=1e-12) and 0 < high < 0.1
 
 
 def test_rows_are_merged_and_shown(tmp_path: Path) -> None:

@@ -111,8 +111,8 @@ def plot(found: dict[str, list[Result]], file: Path) -> None:
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside, where it hides nothing
     for axis in axes.flat[len(groups) :]:
         axis.set_visible(False)
-    means = [one.mean for seeds in found.values() for one in curve(seeds, measure)]
-    low, high = (0.0, 1.0) if measure == "success" else (min(means), max(means))
+    means = np.concatenate([line.get_ydata() for axis in axes.flat for line in axis.lines])
+    low, high = (0.0, 1.0) if measure == "success" else (means.min(), means.max())
     margin = 0.1 * (high - low or 1.0)
     axes[0, 0].set_ylim(low - margin, high + margin)  # of all panels; two trainings that differ have endless intervals
     for row in axes:

@@ -39,9 +39,10 @@ class Result:
     seconds: float  # of the training
     rollouts: int  # that an adaptation takes
 
-    def against(self, other: Result) -> bool:
-        """Whether this one takes the place of the other."""
-        return (self.task, self.learner, self.seed) == (other.task, other.learner, other.seed)
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Of results with the same one the last counts."""
+        return self.task, self.learner, self.seed
 
 
 def measure(
@@ -54,7 +55,7 @@ def measure(
     for task, name, seed in product(tasks, learners, range(session.seeds)):
         trained = train(session, variant_of(task, name), seed)
         robots = math.prod(robots_of(session, trained.run))
-        before = [one for one in known if (one.task, one.learner, one.seed) == (task, name, seed)]
+        before = [one for one in known if one.key == (task, name, seed)]
         if any((one.seconds, len(one.returns)) == (trained.seconds, robots) for one in before):
             continue
         found = score(session, trained.run, max(AFTER), drawn=trained.run.config.robot is None)
@@ -82,7 +83,7 @@ def read_results(file: Path) -> list[Result]:
 
 def add_result(file: Path, result: Result) -> None:
     """Into the file, in place of an earlier one of the same training."""
-    results = [one for one in read_results(file) if not result.against(one)] + [result]
+    results = [one for one in read_results(file) if one.key != result.key] + [result]
     write_atomically(file, json.dumps({"results": [asdict(one) for one in results]}, indent=1) + "\n")
 
 

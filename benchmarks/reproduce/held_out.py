@@ -11,7 +11,7 @@ from adapt.rollout import begin_trial, progress
 from adapt.run_folder import Run
 from adapt.train import one_thread
 from benchmarks.reproduce.result import Aim, Row, estimate
-from benchmarks.reproduce.session import Session, Variant, trainings
+from benchmarks.reproduce.session import Session, Variant, row_of, trainings
 from hardware_io.state import Array
 from sim.vector_env import VectorEnv
 
@@ -66,15 +66,9 @@ def compare(
     means = {way: estimate(scores) for way, scores in ways.items()}
     best = max(means, key=lambda way: means[way].mean)
     other = "greedy" if best == "drawn" else "drawn"
-    yield Row(
-        f"{label}: {LABELS[run.config.learner.name]}",
-        means[best],
-        _aim(published.get("rl2")),
-        SOURCE,
-        trained[0].steps,
-        sum(one.seconds for one in trained) / len(trained),
-        f"{best} actions; {other}: {means[other].mean:.2f}",
-    )
+    note = f"{best} actions; {other}: {means[other].mean:.2f}"
+    what = f"{label}: {LABELS[run.config.learner.name]}"
+    yield row_of(what, ways[best], trained, note, _aim(published.get("rl2")), SOURCE)
     family: Any = run.family  # one with settings, which its players share
     for name, player in players.items():
         scores = played(run, tasks, player, family.settings)

@@ -16,7 +16,7 @@ from adapt.run_folder import Run
 from adapt.train import one_thread
 from benchmarks.reproduce.belief import Beliefs, beliefs, drawing
 from benchmarks.reproduce.result import LOWER, Aim, Row, estimate
-from benchmarks.reproduce.session import Session, Trained, trainings
+from benchmarks.reproduce.session import Session, Trained, row_of, trainings
 from benchmarks.reproduce.table import number
 from benchmarks.reproduce.variants import GRID_WORLD, GRID_WORLD_QUICK
 from hardware_io.config import write_atomically
@@ -56,9 +56,8 @@ def _learner_row(name: str, trained: list[Trained], tasks: int, aim: Aim | None)
     totals = {way: estimate([paid.sum(axis=1) for paid in scores]) for way, scores in ways.items()}
     way, other = sorted(totals, key=lambda one: -totals[one].mean)
     note = f"{_each(ways[way])}; {way} actions; {other}: {number(totals[other].mean)}"
-    seconds = sum(one.seconds for one in trained) / len(trained)
     source = "best search" if aim else ""
-    return Row(f"{name}: four episodes", totals[way], aim, source, trained[0].steps, seconds, note)
+    return row_of(f"{name}: four episodes", [paid.sum(axis=1) for paid in ways[way]], trained, note, aim, source)
 
 
 def _each(paid: list[Array]) -> str:

@@ -117,8 +117,8 @@ def test_what_enters_the_library_has_acted(forgotten: float, tmp_path: Path) -> 
     learner = learner_of(trainer)
     before = learner.shared.detach().clone()
     assert trainer.run()
-    entered = before + forgotten * (learner.shared - before)
-    torch.testing.assert_close(learner.sources, entered.expand(TASKS, -1))
+    entered = before.lerp(learner.shared, forgotten)
+    assert torch.equal(learner.sources, entered.expand(TASKS, -1))
     assert not torch.equal(learner.shared, before)
 
 

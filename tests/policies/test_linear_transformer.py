@@ -56,7 +56,7 @@ def test_more_places_cannot_forget_than_there_are() -> None:
         LinearTransformerSettings(keys=6, recent=7)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 64])
+@pytest.mark.parametrize("chunk", [1, 4, 100])
 def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     memory, inputs = LinearTransformer(SIZE_IN, SMALL), torch.randn(3, 10, SIZE_IN)
