@@ -44,7 +44,8 @@ class DiscreteSAC(OffPolicy):
         log_prob = torch.log_softmax(outputs[0], dim=-1)
         share = torch.exp(log_prob)
         _, value = self.critic.forward(batch.next_inputs.expand(2, -1, -1), self.critic.layers(self.targets))
-        following = (share[count:] * (value.amin(0) - temperature * log_prob[count:])).sum(-1)  # equation 10
+        least = torch.minimum(value.amin(0), batch.highest[:, None])
+        following = (share[count:] * (least - temperature * log_prob[count:])).sum(-1)  # equation 10
         judged, value = self.critic.forward(batch.inputs.expand(2, -1, -1), critics)
         error = (value * batch.action).sum(-1) - (batch.reward + batch.going_on * following)  # (2, N)
         pull = (error * batch.weight * (2 / count))[..., None] * batch.action

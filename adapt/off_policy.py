@@ -42,6 +42,9 @@ class OffPolicySettings:
     entropy: float | None = option(None, unit="nats", help="that is wanted (default: of the learner)")
     temperature: float = option(0.1, min=1e-6, help="worth of a nat to begin with")
     learning_rate: float = option(1e-3, min=0.0)
+    annealed: float = option(
+        0.25, min=0.0, max=1.0, help="share of a training, its last, in which that rate falls to 0"
+    )
     target_rate: float = option(0.01, min=0.0, max=1.0, help="of the way to the critics that targets go each step")
     batch: int = option(256, min=1, unit="transitions", help="of one gradient step")
     updates: int = option(100, min=1, unit="gradient steps", help="after each trial of all lanes")
@@ -56,6 +59,7 @@ class Batch(NamedTuple):
     action: Tensor  # (N, A) that was carried out, in units of the limit
     reward: Tensor  # (N,) scaled
     going_on: Tensor  # (N,) the discount, or 0 where nothing follows
+    highest: Tensor  # (N,) that a value can be
     next_inputs: Tensor  # (N, I)
     weight: Tensor  # (N,)
     advice: Tensor  # (N, A+1) what the regulator said; (N, 0) without one
@@ -200,6 +204,7 @@ class OffPolicy(Replayed):
         self._learn_scales(episodes)
         totals = torch.zeros(len(self.NAMES), device=self.limit.device)
         if len(self.replay) >= self.settings.warm_up:
+            self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * self._pace()
             for metrics in self.learn():
                 totals += metrics
         return dict(zip(self.NAMES, (totals / self.settings.updates).tolist(), strict=True))
@@ -227,20 +232,35 @@ class OffPolicy(Replayed):
         positions = [seen.index_select(-1, self.positions) for seen in (drawn.observation, drawn.next_observation)]
         states = state, self.history.advance(positions[0], action, state)
         recent = [self.history.read(*seen) for seen in zip(positions, states, strict=True)]
+        reward = drawn.reward * self.settings.reward_scale
         return Batch(
             inputs=self.perceive(drawn.observation, recent[0]),
             action=action,
-            reward=drawn.reward * self.settings.reward_scale,
+            reward=reward,
             going_on=self.settings.discount * (1 - drawn.terminated),
+            highest=self.highest_of(reward),
             next_inputs=self.perceive(drawn.next_observation, recent[1]),
             weight=drawn.weight,
             advice=self.advice(positions[0], recent[0]),
             next_advice=self.advice(positions[1], recent[1]),
         )
 
+    def highest_of(self, reward: Tensor) -> Tensor:
+        """What no value can be above, as (N,): the best of rewards (N,), and what is wanted of entropy, for ever.
+
+        Critics that learn from each other's mistakes would else rise without end.
+        """
+        wanted = self.log_temperature.detach().exp() * max(self.wanted, 0.0)
+        return ((reward.amax().clamp(min=0.0) + wanted) / (1 - self.settings.discount)).expand_as(reward)
+
     def decide(self, reads: Tensor) -> Tensor:
         """The policy network's outputs (N, outputs) for what it reads (N, ·)."""
         return self.network(reads[None], self.actor)[0]
+
+    def _pace(self) -> float:
+        """Share of the learning rate, which falls towards the end: weights that go on moving end anywhere."""
+        left = 1 - self.trained
+        return 1.0 if left >= self.settings.annealed else left / self.settings.annealed
 
     def _learn_scales(self, episodes: Episodes) -> None:
         """Of what was observed, and of how positions changed."""

@@ -67,10 +67,11 @@ class SAC(OffPolicy):
         drawn = self.distribution.sample(centre, spread, noise)
         action, log_prob = torch.tanh(drawn), self.distribution.log_prob(drawn, spread, noise)
         done = self.carried_out(action, torch.cat([batch.advice, batch.next_advice]))
-        # Equation 3: the target, with the lesser of two critics.
+        # Equation 3: the target, with the lesser of two critics, and no more than can be.
         following = torch.cat([next_reads, done[count:]], dim=-1).expand(2, -1, -1)
         _, value = self.critic.forward(following, self.critic.layers(self.targets))
-        target = batch.reward + batch.going_on * (value[..., 0].amin(0) - temperature * log_prob[count:])
+        least = torch.minimum(value[..., 0].amin(0), batch.highest)
+        target = batch.reward + batch.going_on * (least - temperature * log_prob[count:])
         # Critics judge what was done, and what the policy does there now.
         both = torch.cat([torch.cat([reads, batch.action], dim=-1), torch.cat([reads, done[:count]], dim=-1)])
         judged, value = self.critic.forward(both.expand(2, -1, -1), critics)

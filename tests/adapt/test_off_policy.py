@@ -60,7 +60,8 @@ def batch_of(learner: OffPolicy, discrete: bool) -> Batch:
         advice = torch.cat([torch.randn(2, N, size), torch.rand(2, N, 1)], dim=-1)
         near, clamped = advice[0, :, -1:] < 0.5, advice[0, :, :-1].abs() > 1.3
         assert all((which & room).any() for which in (near, ~near) for room in (clamped, ~clamped))
-    return Batch(*(values.double() for values in (*batch, *advice)))
+    highest = 4 * torch.randn(N)  # above some values and below others
+    return Batch(*(values.double() for values in (*batch[:4], highest, *batch[4:], *advice)))
 
 
 def judged(learner: OffPolicy, reads: Tensor, weights: Tensor) -> Tensor:
@@ -87,6 +88,8 @@ def loss_of_sac(learner: OffPolicy, batch: Batch, noise: Tensor) -> Tensor:
         action, log_prob = draw(batch.next_inputs, noise[N:])
         action = done(action, batch.next_advice)
         value = judged(learner, torch.cat([batch.next_inputs, action], -1), learner.targets)[..., 0].amin(0)
+        assert (value > batch.highest).any() and (value < batch.highest).any()
+        value = torch.minimum(value, batch.highest)
         target = batch.reward + batch.going_on * (value - temperature * log_prob)
     value = judged(learner, torch.cat([batch.inputs, batch.action], -1), learner.critics)[..., 0]
     critic_loss = (batch.weight * (value - target) ** 2).mean(1).sum()
@@ -102,7 +105,9 @@ def loss_of_discrete_sac(learner: OffPolicy, batch: Batch, noise: Tensor) -> Ten
     temperature = learner.log_temperature.exp().detach()
     with torch.no_grad():
         log_prob = torch.log_softmax(learner.decide(batch.next_inputs), -1)
-        value = judged(learner, batch.next_inputs, learner.targets).amin(0) - temperature * log_prob
+        value = judged(learner, batch.next_inputs, learner.targets).amin(0)
+        assert (value > batch.highest[:, None]).any() and (value < batch.highest[:, None]).any()
+        value = torch.minimum(value, batch.highest[:, None]) - temperature * log_prob
         target = batch.reward + batch.going_on * (log_prob.exp() * value).sum(-1)
     value = judged(learner, batch.inputs, learner.critics)
     critic_loss = (batch.weight * ((value * batch.action).sum(-1) - target) ** 2).mean(1).sum()
@@ -160,6 +165,7 @@ def test_the_encoder_learns_from_the_critics_loss_and_the_divergence() -> None:
         drawn = centre + spread.exp() * noise[N:]
         log_prob = learner.distribution.log_prob(drawn, spread, noise[N:])
         value = judged(learner, torch.cat([seen.next_inputs, torch.tanh(drawn)], -1), learner.targets)[..., 0].amin(0)
+        value = torch.minimum(value, batch.highest)
         target = batch.reward + batch.going_on * (value - learner.log_temperature.exp() * log_prob)
     value = judged(learner, torch.cat([seen.inputs, batch.action], -1), learner.critics)[..., 0]
     loss = (batch.weight * (value - target) ** 2).mean(1).sum() + 0.3 * kl
@@ -238,6 +244,43 @@ def improvement(learner: OffPolicy, family: Any, rollouts: int, iterations: int)
             fast = begin_trial(envs, learner, 1, np.random.default_rng(index))
             learner.meta_update([], rollout(envs, learner, fast, rollouts, (index,)))
         return before, score()
+
+
+def test_no_value_is_above_what_the_best_reward_comes_to() -> None:
+    rewards, bonus = torch.tensor([-2.0, 0.5]), {"discount": 0.9, "temperature": 0.2}
+    learner = learner_of("sac", CONTINUOUS, **bonus)
+    torch.testing.assert_close(learner.highest_of(rewards), torch.tensor([5.0, 5.0]))
+    torch.testing.assert_close(learner.highest_of(-rewards.abs()), torch.tensor([0.0, 0.0]))
+    eager = make_learner("sac", CONTINUOUS, "test", {**SMALL, **bonus, "entropy": 3.0})
+    assert isinstance(eager, OffPolicy)
+    torch.testing.assert_close(eager.highest_of(rewards), torch.tensor([11.0, 11.0]))
+
+
+def test_critics_that_are_far_too_sure_come_back() -> None:
+    """Nothing pays in this family more than 0; without a bound it takes a discount's time for them to come down."""
+    torch.manual_seed(0)
+    family = Navigation(NavigationSettings(horizon=10))
+    settings = {"hidden": [8], "critic_hidden": [16], "updates": 60, "batch": 64, "warm_up": 1, "learning_rate": 0.02}
+    learner = make_learner("sac", family.interface, "test", settings)
+    assert isinstance(learner, OffPolicy)
+    with torch.no_grad():
+        learner.critics[:, -1] = learner.targets[:, -1] = 1000.0
+    with VectorEnv(family, 32, workers=0) as envs:
+        trial = rollout(envs, learner, begin_trial(envs, learner, 1, np.random.default_rng(0)), 2, (0,))
+    values = [learner.meta_update([], trial)["value"] for _ in range(60)]
+    assert values[0] > 500 and values[-1] < 0
+
+
+@pytest.mark.parametrize(("annealed", "rates"), [(0.25, [1.0, 1.0, 0.4]), (0.0, [1.0] * 3), (1.0, [1.0, 0.5, 0.1])])
+def test_the_learning_rate_falls_towards_the_end(annealed: float, rates: list[float]) -> None:
+    family = Navigation(NavigationSettings(horizon=5, feedback=True))
+    learner = make_learner("sac", family.interface, "test", {**TINY, "annealed": annealed, "learning_rate": 0.01})
+    assert isinstance(learner, OffPolicy)
+    trial, found = whole_trial(learner), []
+    for learner.trained in (0.0, 0.5, 0.9):
+        learner.meta_update([], trial)
+        found.append(learner.optimiser.param_groups[0]["lr"] / 0.01)
+    assert found == pytest.approx(rates)
 
 
 def test_sac_moves_to_where_goals_are_on_average() -> None:
