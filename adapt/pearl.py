@@ -8,7 +8,9 @@ observation after it, which shows the reward where the interface does.
 While a robot explores it acts for a whole rollout as if one draw of z were true (posterior sampling): what the draw is
 off the mean by, in standard deviations, is taken from the noise of the rollout's first steps, as many as it takes to
 fill it. Without noise z is the mean. Policy and critics are soft actor-critic's; the encoder learns from the critics'
-loss. `P` tasks, `N` samples, `C` transitions of context, `L` latent numbers, `O` observation, `A` action.
+loss. It is shown contexts as a robot comes by them, what a trial held up to a random moment: draws from whole trials
+hold more of the truth than any first rollout. `P` tasks, `N` samples, `C` transitions of context, `L` latent numbers,
+`O` observation, `A` action.
 """
 
 from __future__ import annotations
@@ -111,12 +113,11 @@ class PEARL(SAC):
         settings, device, keys = self.settings, self.limit.device, self.replay.partitions
         updates, tasks = settings.updates, settings.tasks
         chosen = [keys[index] for index in torch.randint(len(keys), (updates * tasks,)).tolist()]
-        drawn = self.replay.sample_of(chosen, settings.batch + settings.context).to(device)
-        whole = self.batch(drawn)
-        samples = Batch(*(values[:, : settings.batch].flatten(0, 1) for values in whole))
-        seen = self.transition(drawn.observation, whole.action, drawn.next_observation)[:, settings.batch :]
-        sizes = torch.randint(settings.context + 1, (updates * tasks, 1))
-        counts = (torch.arange(settings.context) < sizes).to(device)
+        samples = self.batch(self.replay.sample_of(chosen, settings.batch).to(device))
+        samples = Batch(*(values.flatten(0, 1) for values in samples))
+        lived, counts = self.replay.sample_lived(chosen, settings.context)
+        lived, counts = lived.to(device), counts.to(device)
+        seen = self.transition(lived.observation, lived.action / self.limit, lived.next_observation)
         noise = torch.randn(updates, 2 * tasks * settings.batch, self.action_size).to(device)
         offset = torch.randn(updates, tasks, settings.latent).to(device)
         metrics = []

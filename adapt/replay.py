@@ -138,11 +138,26 @@ class Replay:
         numbers = np.empty((len(partitions), count), np.int64)
         shares = torch.rand(len(partitions), count, dtype=torch.float64).numpy()
         for row, (key, share) in enumerate(zip(partitions, shares, strict=True)):
-            _, starts, stops = np.array(self._runs_of[key]).T
-            ends = (stops - starts).cumsum()
-            drawn = (share * ends[-1]).astype(np.int64)
-            numbers[row] = drawn + (stops - ends)[np.searchsorted(ends, drawn, side="right")]
+            numbers[row] = self._numbers(key, (share * self._size(key)).astype(np.int64))
         return self._transitions(numbers)
+
+    def sample_lived(self, partitions: Sequence[int], count: int) -> tuple[Transitions, Tensor]:
+        """What was lived through in each of P partitions up to a random moment: tensors (P, count, ...).
+
+        Also which of them count, (P, count) bool, the first ones: all where there are not more, else as many, evenly
+        spread. Raises KeyError for an unknown key.
+        """
+        numbers = np.empty((len(partitions), count), np.int64)
+        ends = torch.rand(len(partitions), dtype=torch.float64).tolist()
+        shares = torch.rand(len(partitions), count, dtype=torch.float64).numpy()
+        counted = np.empty(len(partitions), np.int64)
+        for row, (key, end, share) in enumerate(zip(partitions, ends, shares, strict=True)):
+            size = self._size(key)
+            lived = int(end * (size + 1))
+            counted[row] = min(lived, count)
+            drawn = (np.arange(count) + share) * (lived / max(counted[row], 1))
+            numbers[row] = self._numbers(key, drawn.astype(np.int64).clip(max=size - 1))
+        return self._transitions(numbers), torch.from_numpy(np.arange(count) < counted[:, None])
 
     def sample_windows(self, count: int, length: int) -> tuple[Transitions, Tensor]:
         """Uniform draws with what followed: tensors (count, length, ...), and which belong to the first's partition.
@@ -186,6 +201,16 @@ class Replay:
         if self._priorities is not None:
             self._priorities = SumTree(self.settings.capacity)
             self._priorities.set(numbers % self.settings.capacity, state["priorities"][: len(numbers)].numpy())
+
+    def _size(self, key: int) -> int:
+        return sum(stop - start for _, start, stop in self._runs_of[key])
+
+    def _numbers(self, key: int, places: Int64) -> Int64:
+        """Of the records at these places among those of a key, in the order in which they came."""
+        _, starts, stops = np.array(self._runs_of[key]).T
+        ends = (stops - starts).cumsum()
+        found: Int64 = places + (stops - ends)[np.searchsorted(ends, places, side="right")]
+        return found
 
     def _live(self) -> Int64:
         return np.arange(self._records.first, self._records.count)

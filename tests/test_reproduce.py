@@ -29,7 +29,7 @@ from benchmarks.reproduce.variants import (
     LOCOMOTION,
     MODEL_BASED,
     NAVIGATION,
-    PEARL,
+    POINT_ROBOT,
     SHARED_REPLAY,
     TABULAR,
 )
@@ -132,7 +132,7 @@ def test_every_budget_fits_its_file(tmp_path: Path) -> None:
         *NAVIGATION.values(),
         *LOCOMOTION.values(),
         *MODEL_BASED.values(),
-        *PEARL.values(),
+        POINT_ROBOT,
         *CURRICULA.values(),
         *SHARED_REPLAY.values(),
         *of_dqn,

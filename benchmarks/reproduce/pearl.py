@@ -16,9 +16,10 @@ import numpy as np
 from adapt.rollout import begin_trial, rollout
 from adapt.run_folder import Run
 from adapt.train import one_thread
+from benchmarks.reproduce.locomotion import of_learner
 from benchmarks.reproduce.result import Row, estimate
 from benchmarks.reproduce.session import Session, row_of, trainings
-from benchmarks.reproduce.variants import PEARL, PEARL_QUICK
+from benchmarks.reproduce.variants import LOCOMOTION, PEARL_QUICK, POINT_ROBOT
 from hardware_io.state import Array
 from sim.families.point_robot import PointRobot
 from sim.vector_env import VectorEnv
@@ -26,15 +27,17 @@ from sim.vector_env import VectorEnv
 EXPLORED = (0, 1, 2, 3, 5)  # rollouts before the one that is scored
 ROBOTS, AT_ONCE, QUICK_ROBOTS = 200, 8, 10  # of a test; half-cheetahs side by side: a lane takes tens of megabytes
 SEED = 34_000
-POINT = "point robot"
+POINT, CHEETAH = "point robot", "half-cheetah velocity"
 
 
 def rows(session: Session) -> Iterator[Row]:
     """Returns after exploring for some rollouts, with the share that succeeds where there is such a thing."""
     yield Row(f"{POINT}: straight to the goal", estimate([straight(session.robots or ROBOTS)]))
-    for task, variant in list(PEARL.items())[: 1 if session.quick else None]:
-        chosen = variant.on(PEARL_QUICK) if session.quick else variant
-        trained = trainings(session, chosen)
+    variants = {POINT: POINT_ROBOT, CHEETAH: of_learner(LOCOMOTION[CHEETAH], "pearl")}
+    if session.quick:
+        variants = {POINT: POINT_ROBOT.on(PEARL_QUICK)}
+    for task, variant in variants.items():
+        trained = trainings(session, variant)
         robots = QUICK_ROBOTS if session.quick else session.robots or (ROBOTS if task == POINT else 2 * AT_ONCE)
         scores = [returns(one.run, robots) for one in trained]
         for index, explored in enumerate(EXPLORED):

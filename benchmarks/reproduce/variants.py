@@ -85,22 +85,7 @@ NAVIGATION = {
 }
 NAVIGATION_QUICK = {"steps": 16_000, "lanes": 100, "learner.settings.hidden": [32, 32]}
 
-# task → its training
-PEARL = {
-    "point robot": Variant("point-robot-pearl", "point_robot_pearl.yaml"),
-    "half-cheetah velocity": Variant(
-        "half-cheetah-velocity-pearl-long",
-        "half_cheetah_velocity.yaml",
-        {
-            "learner.name": "pearl",
-            "steps": 1_000_000,
-            "learner.settings.updates": 1000,
-            "learner.settings.hidden": [128, 128],
-            "learner.settings.critic_hidden": [128, 128],
-            "learner.settings.reward_scale": 5.0,
-        },
-    ),
-}
+POINT_ROBOT = Variant("point-robot-pearl", "point_robot_pearl.yaml")
 PEARL_QUICK = {
     "steps": 6400,
     "lanes": 16,
@@ -234,7 +219,7 @@ CURRICULA = {
 CURRICULA_QUICK = {"steps": 320, "lanes": 8, "family.settings.horizon": 20, "learner.settings.hidden": [16]}
 # which tasks the replay holds → PEARL's training on its point robot; there is room for those of one trial, or for all
 SHARED_REPLAY = {
-    "tasks of all trials": PEARL["point robot"],
+    "tasks of all trials": POINT_ROBOT,
     "tasks of the last trial": Variant(
         "point-robot-pearl-unshared", "point_robot_pearl.yaml", {"learner.settings.replay.capacity": 64 * 10 * 20}
     ),

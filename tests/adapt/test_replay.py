@@ -92,6 +92,26 @@ def test_a_partition_is_drawn_from_alone_wherever_its_parts_lie() -> None:
         replay.sample_of([3], 1)
 
 
+def test_what_was_lived_ends_at_a_random_moment() -> None:
+    replay = replay_of()
+    replay.append(episodes_of([6, 4]), [1, 2])
+    replay.append(episodes_of([3], start=100), [1])
+    order, ends = [0, 1, 2, 3, 4, 5, 100, 101, 102], set()
+    drawn, counts = replay.sample_lived([1] * 400, 5)
+    for steps, counted in zip(drawn.observation[..., 0].int().tolist(), counts.tolist(), strict=True):
+        places = [order.index(step) for step in steps[: sum(counted)]]
+        assert counted == sorted(counted, reverse=True), "those that count come first"
+        assert places == sorted(places), "in the order in which they came"
+        if len(places) < 5:
+            assert places == list(range(len(places))), "all of it"
+        ends.add(places[-1] if places else -1)
+    assert ends == set(range(-1, 9))
+    share = counts.float().mean(0)
+    torch.testing.assert_close(share, torch.tensor([9.0, 8.0, 7.0, 6.0, 5.0]) / 10, atol=0.1, rtol=0)
+    with pytest.raises(KeyError, match="3"):
+        replay.sample_lived([3], 1)
+
+
 def test_the_oldest_partitions_make_room() -> None:
     replay = replay_of(capacity=10)
     for key in range(4):
