@@ -49,6 +49,15 @@ def test_no_gap_is_closed_between_what_is_alike() -> None:
     assert "%" not in text[2:][-1] and "% [" not in "".join(text)
 
 
+def test_no_gap_is_closed_between_trainings_that_differ_more() -> None:
+    def rows(oracle: tuple[float, ...]) -> str:
+        found = {"domain_randomised": (0.3, 0.3, 0.3), "rl2": (0.5, 0.5, 0.5), "oracle": oracle}
+        seeds = {name: [result(name, seed, mean) for seed, mean in enumerate(means)] for name, means in found.items()}
+        return "".join(table(seeds))
+
+    assert "% [" in rows((0.8, 0.7, 0.9)) and "% [" not in rows((0.9, 0.2, 0.8))
+
+
 def test_several_seeds_are_as_sure_as_their_means() -> None:
     seeds = [result("rl2", seed, success) for seed, success in enumerate((0.4, 0.5, 0.6))]
     last = curve(seeds, "returns")[-1]

@@ -11,7 +11,7 @@ from adapt.evaluate import Score
 from benchmarks.compare.robot import Demand
 from benchmarks.compare.scores import AFTER, TASKS, Result, curve, headline, of_task
 from benchmarks.reproduce.locomotion import BASELINE, ORACLE, gap
-from benchmarks.reproduce.result import Estimate
+from benchmarks.reproduce.result import Estimate, estimate
 from benchmarks.reproduce.table import duration, number
 
 GUIDE = Path(__file__).with_name("guide.md")
@@ -79,8 +79,9 @@ def closed(name: str, found: dict[str, list[Result]]) -> str:
     own, low, high = (joined(found[one]) for one in (name, BASELINE, ORACLE))
     if not len(own.returns) == len(low.returns) == len(high.returns):
         return ""  # of other seeds: robots would not be the same
-    between = high.returns[:, -1] - low.returns[:, -1]
-    if between.mean() < 2 * between.std(ddof=1) / np.sqrt(len(between)):
+    pairs = zip(found[ORACLE], found[BASELINE], strict=True)
+    between = estimate([np.subtract(told.returns, plain.returns)[:, -1] for told, plain in pairs])
+    if between.mean <= between.half:
         return ""
     return gap(own, low, high, len(AFTER) - 1)
 
