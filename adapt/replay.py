@@ -135,11 +135,9 @@ class Replay:
 
     def sample_of(self, partitions: Sequence[int], count: int) -> Transitions:
         """From each of P partitions so many, uniformly: tensors (P, count, ...). Raises KeyError for an unknown key."""
-        numbers = np.empty((len(partitions), count), np.int64)
         shares = torch.rand(len(partitions), count, dtype=torch.float64).numpy()
-        for row, (key, share) in enumerate(zip(partitions, shares, strict=True)):
-            numbers[row] = self._numbers(key, (share * self._size(key)).astype(np.int64))
-        return self._transitions(numbers)
+        places = (shares * self._sizes(partitions)[:, None]).astype(np.int64)
+        return self._transitions(self._numbers(partitions, places))
 
     def sample_lived(self, partitions: Sequence[int], count: int) -> tuple[Transitions, Tensor]:
         """What was lived through in each of P partitions up to a random moment: tensors (P, count, ...).
@@ -147,16 +145,12 @@ class Replay:
         Also which of them count, (P, count) bool, the first ones: all where there are not more, else as many, evenly
         spread. Raises KeyError for an unknown key.
         """
-        numbers = np.empty((len(partitions), count), np.int64)
-        ends = torch.rand(len(partitions), dtype=torch.float64).tolist()
+        size = self._sizes(partitions)
+        lived = (torch.rand(len(partitions), dtype=torch.float64).numpy() * (size + 1)).astype(np.int64)
         shares = torch.rand(len(partitions), count, dtype=torch.float64).numpy()
-        counted = np.empty(len(partitions), np.int64)
-        for row, (key, end, share) in enumerate(zip(partitions, ends, shares, strict=True)):
-            size = self._size(key)
-            lived = int(end * (size + 1))
-            counted[row] = min(lived, count)
-            drawn = (np.arange(count) + share) * (lived / max(counted[row], 1))
-            numbers[row] = self._numbers(key, drawn.astype(np.int64).clip(max=size - 1))
+        counted = lived.clip(max=count)
+        places = ((np.arange(count) + shares) * (lived / counted.clip(min=1))[:, None]).astype(np.int64)
+        numbers = self._numbers(partitions, places.clip(max=size[:, None] - 1))
         return self._transitions(numbers), torch.from_numpy(np.arange(count) < counted[:, None])
 
     def sample_windows(self, count: int, length: int) -> tuple[Transitions, Tensor]:
@@ -202,14 +196,19 @@ class Replay:
             self._priorities = SumTree(self.settings.capacity)
             self._priorities.set(numbers % self.settings.capacity, state["priorities"][: len(numbers)].numpy())
 
-    def _size(self, key: int) -> int:
-        return sum(stop - start for _, start, stop in self._runs_of[key])
+    def _sizes(self, keys: Sequence[int]) -> Int64:
+        """Records of each key."""
+        return np.array([sum(stop - start for _, start, stop in self._runs_of[key]) for key in keys], np.int64)
 
-    def _numbers(self, key: int, places: Int64) -> Int64:
-        """Of the records at these places among those of a key, in the order in which they came."""
-        _, starts, stops = np.array(self._runs_of[key]).T
-        ends = (stops - starts).cumsum()
-        found: Int64 = places + (stops - ends)[np.searchsorted(ends, places, side="right")]
+    def _numbers(self, keys: Sequence[int], places: Int64) -> Int64:
+        """Of the records at these places (P, n) among those of each of P keys, in the order in which they came."""
+        runs = [self._runs_of[key] for key in keys]
+        found: Int64 = places + np.array([first[1] for first, *_ in runs])[:, None]
+        for row, several in enumerate(runs):
+            if len(several) > 1:
+                _, starts, stops = np.array(several).T
+                ends = (stops - starts).cumsum()
+                found[row] = places[row] + (stops - ends)[np.searchsorted(ends, places[row], side="right")]
         return found
 
     def _live(self) -> Int64:
