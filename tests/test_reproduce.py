@@ -133,6 +133,7 @@ def test_every_budget_fits_its_file(tmp_path: Path) -> None:
         *LOCOMOTION.values(),
         *MODEL_BASED.values(),
         POINT_ROBOT,
+        of_learner(LOCOMOTION["half-cheetah velocity"], "pearl"),
         *CURRICULA.values(),
         *SHARED_REPLAY.values(),
         *of_dqn,

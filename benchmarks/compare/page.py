@@ -76,14 +76,14 @@ def closed(name: str, found: dict[str, list[Result]]) -> str:
     """With its interval over robots; nothing for the two between which it lies, without them, or if they are alike."""
     if name in (BASELINE, ORACLE) or BASELINE not in found or ORACLE not in found:
         return ""
-    own, low, high = (joined(found[one]) for one in (name, BASELINE, ORACLE))
-    if not len(own.returns) == len(low.returns) == len(high.returns):
-        return ""  # of other seeds: robots would not be the same
+    own, low, high = ([(one.seed, len(one.returns)) for one in found[who]] for who in (name, BASELINE, ORACLE))
+    if not own == low == high:
+        return ""  # robots would not be the same
     pairs = zip(found[ORACLE], found[BASELINE], strict=True)
     between = estimate([np.subtract(told.returns, plain.returns)[:, -1] for told, plain in pairs])
     if between.mean <= between.half:
         return ""
-    return gap(own, low, high, len(AFTER) - 1)
+    return gap(joined(found[name]), joined(found[BASELINE]), joined(found[ORACLE]), len(AFTER) - 1)
 
 
 def joined(seeds: list[Result]) -> Score:

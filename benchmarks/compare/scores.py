@@ -88,9 +88,10 @@ def add_result(file: Path, result: Result) -> None:
 
 
 def of_task(results: list[Result], task: str) -> dict[str, list[Result]]:
-    """Learner → its seeds, in the order of the table of learners; the baseline and the oracle come last."""
+    """Learner → its seeds in order, as in the table of learners; the baseline and the oracle come last."""
     order = [name for name in META_LEARNERS if name not in (BASELINE, ORACLE)] + [BASELINE, ORACLE]
-    found = {name: [one for one in results if (one.task, one.learner) == (task, name)] for name in order}
+    ranked = sorted(results, key=lambda one: one.seed)
+    found = {name: [one for one in ranked if (one.task, one.learner) == (task, name)] for name in order}
     return {name: rows for name, rows in found.items() if rows}
 
 

@@ -33,9 +33,8 @@ POINT, CHEETAH = "point robot", "half-cheetah velocity"
 def rows(session: Session) -> Iterator[Row]:
     """Returns after exploring for some rollouts, with the share that succeeds where there is such a thing."""
     yield Row(f"{POINT}: straight to the goal", estimate([straight(session.robots or ROBOTS)]))
-    variants = {POINT: POINT_ROBOT, CHEETAH: of_learner(LOCOMOTION[CHEETAH], "pearl")}
-    if session.quick:
-        variants = {POINT: POINT_ROBOT.on(PEARL_QUICK)}
+    whole = {POINT: POINT_ROBOT, CHEETAH: of_learner(LOCOMOTION[CHEETAH], "pearl")}
+    variants = {POINT: POINT_ROBOT.on(PEARL_QUICK)} if session.quick else whole
     for task, variant in variants.items():
         trained = trainings(session, variant)
         robots = QUICK_ROBOTS if session.quick else session.robots or (ROBOTS if task == POINT else 2 * AT_ONCE)
