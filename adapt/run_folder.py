@@ -66,6 +66,7 @@ class TrainConfig:
     regret: bool = option(False, help="learn from expected regret in place of reward, where a family knows it")
     curriculum: CurriculumSettings = option(CurriculumSettings(), help="which tasks are practised when")
     overlap: bool = option(False, help="simulate the next trial during an update, with the weights from before it")
+    compiled: bool = option(False, help="external memories learn in machine code, which first takes minutes to compile")
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="auto: CUDA where there is one")
     checkpoint_every: int = option(10, min=1, unit="iterations", help="what a kill can cost")
     evaluate_every: int = option(20, min=0, unit="iterations", help="0: never")

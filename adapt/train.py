@@ -28,13 +28,14 @@ from adapt.outer import DivergenceError
 from adapt.rollout import begin_trial, progress
 from adapt.run_folder import TrainConfig, family_of, load_run, new_learner, read_config, read_metrics
 from hardware_io.config import ConfigError, build, dump, write_atomically
+from policies.addressing import ExternalMemory
 from policies.checkpoint import load_checkpoint, save_checkpoint
 from sim.family import RobotFamily
 from sim.vector_env import VectorEnv
 
 EVALUATION, EVALUATION_TASKS = 3, 4  # streams of random numbers, beside those of adapt/collect.py
 EVALUATION_ROBOTS = 64
-CHANGEABLE = {"steps", "checkpoint_every", "evaluate_every"}  # when a training is resumed
+CHANGEABLE = {"steps", "checkpoint_every", "evaluate_every", "compiled"}  # when a training is resumed
 
 
 @dataclass
@@ -62,6 +63,8 @@ class Trainer:
             make_curriculum(config.curriculum, self.family, tasks, source) if self.learner.randomised else None
         )
         self.learner.to(pick_device(config.device))
+        if config.compiled:
+            self._compile(source)
         self.learner.keep_in(self.folder / "kept")
         self.ahead: Ahead | None = None
         if config.overlap:
@@ -87,6 +90,21 @@ class Trainer:
             raise ConfigError(
                 source, "overlap", True, f"false for {config.learner.name}: it learns from its own weights"
             )
+
+    def _compile(self, source: str) -> None:
+        memories = [module for module in self.learner.modules() if isinstance(module, ExternalMemory)]
+        if not memories:
+            allowed = f"false for {self.config.learner.name}: it has no external memory, whose steps could be compiled"
+            raise ConfigError(source, "compiled", True, allowed)
+        try:
+            torch.compile(torch.neg)(self.learner.kept.float())
+        except Exception as error:  # PyTorch has many for what may be missing
+            why = str(error).splitlines()[0]
+            raise ConfigError(
+                source, "compiled", True, f"false where PyTorch cannot compile; it needs a C++ compiler ({why})"
+            ) from error
+        for memory in memories:
+            memory.compile_steps()
 
     @property
     def steps_per_iteration(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from policies.memory import MemoryModule
 EMPTY = 1e-4
 # Added to weightings before their logarithm, so that a slot that was never attended to can be.
 FAINT = 1e-6
+# Steps that are compiled as one piece: more take longer to compile, and run hardly faster.
+PIECE = 5
+
+Parts = tuple[Tensor, ...]
+Several = Callable[[Parts, Parts], tuple[Tensor, Parts, Parts]]
 
 
 def content(keys: Tensor, strength: Tensor, slots: Tensor) -> Tensor:
@@ -88,6 +93,7 @@ class ExternalMemory(MemoryModule):
         self.sizes = [math.prod(shape) for shape in self.shapes]
         self.size = sum(self.sizes)
         self.register_buffer("start", torch.cat([part.flatten() for part in start]), persistent=False)
+        self._compiled: Several | None = None
 
     @abstractmethod
     def prepare(self, inputs: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -115,12 +121,30 @@ class ExternalMemory(MemoryModule):
         """As `MemoryModule.unroll`; what is read after the last lived step means nothing."""
         parts = self.split(memory)
         prepared = self.prepare(inputs, parts)
-        reads, passed = [], [parts]
+        reads, passed = [], [tuple(part[:, None] for part in parts)]
+        length = PIECE if self._compiled else inputs.shape[1]
+        for piece in zip(*(value.split(length, dim=1) for value in prepared), strict=True):
+            run = self._compiled if self._compiled and piece[0].shape[1] == PIECE else self.several
+            read, after, parts = run(piece, parts)
+            reads.append(read)
+            passed.append(after)
+        lived = (valid > 0).sum(1)  # 0 to T: which of the T+1 memories is the last
+        robots = torch.arange(len(inputs), device=inputs.device)
+        last = [torch.cat(part, dim=1)[robots, lived].flatten(1) for part in zip(*passed, strict=True)]
+        return torch.cat(reads, dim=1), torch.cat(last, dim=-1)
+
+    def several(self, prepared: Parts, parts: Parts) -> tuple[Tensor, Parts, Parts]:
+        """Steps of what was prepared, each (B, T, ...) → what is read (B, T, R), parts after each step, last parts."""
+        reads, passed = [], []
         for now in zip(*(value.unbind(1) for value in prepared), strict=True):
             read, parts = self.advance(now, parts)
             reads.append(read)
             passed.append(parts)
-        lived = (valid > 0).sum(1)  # 0 to T: which of the T+1 memories is the last
-        robots = torch.arange(len(inputs), device=inputs.device)
-        last = [torch.stack(part)[lived, robots].flatten(1) for part in zip(*passed, strict=True)]
-        return torch.stack(reads, dim=1), torch.cat(last, dim=-1)
+        return torch.stack(reads, dim=1), tuple(torch.stack(part, dim=1) for part in zip(*passed, strict=True)), parts
+
+    def compile_steps(self) -> None:
+        """Let `unroll` run machine code for pieces of a sequence: the same up to rounding, and a third of the time.
+
+        The first call of each batch size compiles for some minutes, or finds what was compiled before in a cache.
+        """
+        self._compiled = torch.compile(self.several, dynamic=False, fullgraph=True)

@@ -128,6 +128,7 @@ OF_LEARNER |= {  # each step is planned, in some 10 ms
 }
 # What learns from a replay takes as many gradient steps as take about as long as the others' updates and simulation.
 OF_LEARNER |= {name: {"learner.settings.updates": 2000} for name in ("sac", "dqn", "dqn_mapping")}
+OF_LEARNER |= {name: {"compiled": True} for name in ("ntm", "mann", "meta_networks")}
 OF_LEARNER |= {"pearl": {"learner.settings.updates": 1000}}
 # task → what `make compare` trains all learners with
 COMPARED = {

@@ -230,6 +230,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         ({"learner": {"name": "maml"}, "support": 1, "overlap": True}, r"overlap: got True; allowed: false for maml"),
         ({"learner": {"name": "maml"}, "support": 1, "copies": 4}, r"lanes: got 4; allowed: .*groups x copies = 8"),
         ({"copies": 2}, r"copies: got 2; allowed: 1 for rl2"),
+        ({"compiled": True}, r"bad.yaml: compiled: got True; allowed: false for rl2: it has no external memory"),
         ({"learner": {"name": "maml"}}, r"support: got 0; allowed: at least 1 for maml"),
         (
             {"learner": {"name": "anil", "settings": {"hidden": []}}, "support": 1},
