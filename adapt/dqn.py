@@ -60,6 +60,9 @@ class DQNSettings:
     exploration: ExplorationSettings = option(ExplorationSettings)
     replay: Prioritised = option(Prioritised)
     learning_rate: float = option(1e-3, min=0.0)
+    annealed: float = option(
+        0.25, min=0.0, max=1.0, help="share of a training, its last, in which that rate falls to 0"
+    )
     target_rate: float = option(0.01, min=0.0, max=1.0, help="of the way to the network that its target goes each step")
     batch: int = option(128, min=1, unit="transitions")
     updates: int = option(100, min=1, unit="gradient steps", help="after each trial of all lanes")
@@ -129,6 +132,7 @@ class DQN(Replayed):
         trial = reduce(Episodes.then, [*support, query])
         self.remember(trial)
         self.features.normaliser.update(self.features.expand(trial.observation[:, :, :-1][trial.valid]))
+        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * self.pace(self.settings.annealed)
         losses, values = zip(*(self.step() for _ in range(self.settings.updates)), strict=True)
         self.exploration.fill_(self.settings.exploration.rate(self.trained))
         mean = {"loss": torch.stack(losses).mean().item(), "value": torch.stack(values).mean().item()}

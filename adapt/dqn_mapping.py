@@ -186,7 +186,9 @@ class DQNMapping(DQN):
         reached = self.descend(acted, trial, self.settings.inner.later_steps)
         reached = reached.lerp(self.shared.detach(), self.settings.inner.forgotten)
         described = self.described(self.sample_of(trial))
-        for _ in range(self.settings.mapping.updates):
+        chosen = self.settings.mapping
+        self.outer.param_groups[0]["lr"] = chosen.learning_rate * self.pace(self.settings.annealed)
+        for _ in range(chosen.updates):
             learned = self.learn(described, query, reached)
         self.enter(trial, reached)
         return {**metrics, **learned, "inner_shift": query.fast[:, 0, :-1].norm(dim=1).mean().item()}

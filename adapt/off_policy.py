@@ -204,7 +204,7 @@ class OffPolicy(Replayed):
         self._learn_scales(episodes)
         totals = torch.zeros(len(self.NAMES), device=self.limit.device)
         if len(self.replay) >= self.settings.warm_up:
-            self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * self._pace()
+            self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * self.pace(self.settings.annealed)
             for metrics in self.learn():
                 totals += metrics
         return dict(zip(self.NAMES, (totals / self.settings.updates).tolist(), strict=True))
@@ -256,11 +256,6 @@ class OffPolicy(Replayed):
     def decide(self, reads: Tensor) -> Tensor:
         """The policy network's outputs (N, outputs) for what it reads (N, ·)."""
         return self.network(reads[None], self.actor)[0]
-
-    def _pace(self) -> float:
-        """Share of the learning rate, which falls towards the end: weights that go on moving end anywhere."""
-        left = 1 - self.trained
-        return 1.0 if left >= self.settings.annealed else left / self.settings.annealed
 
     def _learn_scales(self, episodes: Episodes) -> None:
         """Of what was observed, and of how positions changed."""

@@ -43,6 +43,14 @@ class Replayed(MetaLearner):
         self.replay.load_state_dict(state["replay"])
         self.trials = state["trials"]
 
+    def pace(self, annealed: float) -> float:
+        """Share of a learning rate, which falls to 0 in the last part of a training, a share `annealed` of it.
+
+        Weights that went on moving would end anywhere.
+        """
+        left = 1 - self.trained
+        return 1.0 if left >= annealed else left / annealed
+
     def keep_in(self, folder: Path) -> None:
         self.replay.keep_in(folder)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from adapt.learner import make_learner
+from adapt.learner import class_of, make_learner
 from adapt.off_policy import Batch, OffPolicy
 from adapt.pearl import PEARL
+from adapt.replayed import Replayed
 from adapt.rollout import begin_trial, rollout
 from adapt.run_folder import TrainConfig
 from adapt.train import Trainer
@@ -272,11 +273,15 @@ def test_critics_that_are_far_too_sure_come_back() -> None:
 
 
 @pytest.mark.parametrize(("annealed", "rates"), [(0.25, [1.0, 1.0, 0.4]), (0.0, [1.0] * 3), (1.0, [1.0, 0.5, 0.1])])
-def test_the_learning_rate_falls_towards_the_end(annealed: float, rates: list[float]) -> None:
+@pytest.mark.parametrize("name", ["sac", "dqn", "dqn_mapping"])
+def test_the_learning_rate_falls_towards_the_end(name: str, annealed: float, rates: list[float]) -> None:
     family = Navigation(NavigationSettings(horizon=5, feedback=True))
-    learner = make_learner("sac", family.interface, "test", {**TINY, "annealed": annealed, "learning_rate": 0.01})
-    assert isinstance(learner, OffPolicy)
-    trial, found = whole_trial(learner), []
+    known = {key: value for key, value in TINY.items() if key in {one.name for one in fields(class_of(name).Settings)}}
+    learner = make_learner(name, family.interface, "test", {**known, "annealed": annealed, "learning_rate": 0.01})
+    assert isinstance(learner, Replayed)
+    with VectorEnv(family, 4, workers=0) as envs:
+        trial = rollout(envs, learner, begin_trial(envs, learner, 1, np.random.default_rng(0)), 1, (0,))
+    found = []
     for learner.trained in (0.0, 0.5, 0.9):
         learner.meta_update([], trial)
         found.append(learner.optimiser.param_groups[0]["lr"] / 0.01)

@@ -245,6 +245,17 @@ def test_bad_configurations_are_named(tmp_path: Path, change: dict[str, object],
         main([str(tmp_path / "bad.yaml"), "--out", str(tmp_path / "run")])
 
 
+def test_without_a_compiler_nothing_is_compiled(tmp_path: Path) -> None:
+    learner = {"name": "mann", "settings": {"hidden": [8], "critic_hidden": [8]}}
+    (tmp_path / "mann.yaml").write_text(yaml.safe_dump({**TINY, "learner": learner, "compiled": True}))
+    arguments = [sys.executable, "-m", "cli", "train", str(tmp_path / "mann.yaml"), "--out", str(tmp_path / "run")]
+    none = {"CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(arguments, env={**os.environ, **none}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "compiled: got True; allowed: false where PyTorch cannot compile; it needs a C++ compiler" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_overrides(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     changed = read_config(tmp_path / "tiny.yaml", ["learner.settings.memory=5", "steps=123"])

@@ -1,8 +1,12 @@
 """Least recently used access by hand, and the contract of memories."""
 
+from typing import Any
+
+import pytest
 import torch
 
-from policies.addressing import ExternalMemory
+from policies import addressing
+from policies.addressing import ExternalMemory, Several
 from policies.mann import MANNSettings, MemoryAugmented
 from tests.policies.memory_contract import SIZE_IN, SlotsContract
 
@@ -58,6 +62,32 @@ def test_a_strong_key_reads_the_slot_it_resembles() -> None:
     read, after = memory.advance((torch.zeros(1, 9),), parts)
     assert torch.allclose(read[0, 3:], slots[0, 1], atol=1e-3)
     assert torch.allclose(after[2], torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-3)
+
+
+def test_machine_code_gives_the_same_and_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes most of a minute, so one memory stands for all: what is compiled differs, not how."""
+    torch.manual_seed(0)
+    memory = MemoryAugmented(SIZE_IN, MANNSettings(hidden=6, slots=4, width=3))
+    monkeypatch.setattr(addressing, "PIECE", 2)  # quick to compile; the last of five steps is none
+    inputs, valid = torch.randn(3, 5, SIZE_IN), torch.arange(5) < torch.tensor([5, 3, 0])[:, None]
+
+    def lived() -> tuple[torch.Tensor, ...]:
+        reads, after = memory.unroll(inputs, memory.initial(3), valid)
+        reads = reads * valid[..., None]
+        return reads, after, *torch.autograd.grad(reads.square().sum() + after.square().sum(), memory.parameters())
+
+    wanted, compiling, pieces = lived(), torch.compile, list[int]()
+
+    def counted(several: Several, **options: Any) -> Several:
+        compiled = compiling(several, **options)
+        return lambda prepared, parts: pieces.append(prepared[0].shape[1]) or compiled(prepared, parts)
+
+    monkeypatch.setattr(torch, "compile", counted)
+    memory.compile_steps()
+    found = lived()
+    assert pieces == [2, 2]
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 class TestContract(SlotsContract):
