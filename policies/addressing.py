@@ -147,4 +147,5 @@ class ExternalMemory(MemoryModule):
 
         The first call of each batch size compiles for some minutes, or finds what was compiled before in a cache.
         """
+        torch.compiler.reset()  # PyTorch compiles a function for a few memories only, and would fail with the next one
         self._compiled = torch.compile(self.several, dynamic=False, fullgraph=True)

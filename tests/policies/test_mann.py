@@ -90,6 +90,32 @@ def test_machine_code_gives_the_same_and_the_same_gradients(monkeypatch: pytest.
         assert torch.allclose(one, other, atol=1e-5)
 
 
+class Sum(ExternalMemory):
+    """Of what it was given."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, size, [torch.zeros(size)])
+        self.weight = torch.nn.Parameter(torch.ones(size))
+
+    def prepare(self, inputs: torch.Tensor, parts: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs * self.weight,)
+
+    def advance(
+        self, prepared: tuple[torch.Tensor, ...], parts: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        total = parts[0] + prepared[0]
+        return total, (total,)
+
+
+def test_any_number_of_memories_is_compiled_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 2)  # the first piece, and those after it
+    for size in (1, 2, 3):
+        memory = Sum(size)
+        memory.compile_steps()
+        reads, after = memory.unroll(torch.ones(2, 10, size), memory.initial(2), torch.ones(2, 10))
+        assert torch.equal(reads[:, :, 0], torch.arange(1.0, 11).expand(2, 10)) and torch.equal(after, reads[:, -1])
+
+
 class TestContract(SlotsContract):
     def make(self) -> ExternalMemory:
         return MemoryAugmented(SIZE_IN, MANNSettings(hidden=7, slots=5, width=4, read_heads=2))
