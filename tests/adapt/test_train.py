@@ -245,6 +245,7 @@ def test_bad_configurations_are_named(tmp_path: Path, change: dict[str, object],
         main([str(tmp_path / "bad.yaml"), "--out", str(tmp_path / "run")])
 
 
+@pytest.mark.slow
 def test_without_a_compiler_nothing_is_compiled(tmp_path: Path) -> None:
     learner = {"name": "mann", "settings": {"hidden": [8], "critic_hidden": [8]}}
     (tmp_path / "mann.yaml").write_text(yaml.safe_dump({**TINY, "learner": learner, "compiled": True}))

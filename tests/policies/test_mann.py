@@ -64,6 +64,7 @@ def test_a_strong_key_reads_the_slot_it_resembles() -> None:
     assert torch.allclose(after[2], torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_machine_code_gives_the_same_and_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiling takes most of a minute, so one memory stands for all: what is compiled differs, not how."""
     torch.manual_seed(0)
@@ -107,6 +108,7 @@ class Sum(ExternalMemory):
         return total, (total,)
 
 
+@pytest.mark.slow
 def test_any_number_of_memories_is_compiled_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._dynamo.config.recompile_limit", 2)  # the first piece, and those after it
     for size in (1, 2, 3):
