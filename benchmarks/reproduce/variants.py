@@ -5,6 +5,8 @@ A changed budget goes on with a training that lies in `runs/reproduce`; any othe
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Any
 
 from benchmarks.reproduce.session import Variant
@@ -128,7 +130,9 @@ OF_LEARNER |= {  # each step is planned, in some 10 ms
 }
 # What learns from a replay takes as many gradient steps as take about as long as the others' updates and simulation.
 OF_LEARNER |= {name: {"learner.settings.updates": 2000} for name in ("sac", "dqn", "dqn_mapping")}
-OF_LEARNER |= {name: {"compiled": True} for name in ("ntm", "mann", "meta_networks")}
+# Twice as fast, where there is what PyTorch compiles with; what is learned differs by rounding alone.
+COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+OF_LEARNER |= {name: {"compiled": COMPILER is not None} for name in ("ntm", "mann", "meta_networks")}
 OF_LEARNER |= {"pearl": {"learner.settings.updates": 1000}}
 # task → what `make compare` trains all learners with
 COMPARED = {
