@@ -132,7 +132,7 @@ class DQN(Replayed):
         trial = reduce(Episodes.then, [*support, query])
         self.remember(trial)
         self.features.normaliser.update(self.features.expand(trial.observation[:, :, :-1][trial.valid]))
-        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * self.pace(self.settings.annealed)
+        self.anneal(self.optimiser, self.settings.learning_rate, self.settings.annealed)
         losses, values = zip(*(self.step() for _ in range(self.settings.updates)), strict=True)
         self.exploration.fill_(self.settings.exploration.rate(self.trained))
         mean = {"loss": torch.stack(losses).mean().item(), "value": torch.stack(values).mean().item()}

@@ -186,9 +186,8 @@ class DQNMapping(DQN):
         reached = self.descend(acted, trial, self.settings.inner.later_steps)
         reached = reached.lerp(self.shared.detach(), self.settings.inner.forgotten)
         described = self.described(self.sample_of(trial))
-        chosen = self.settings.mapping
-        self.outer.param_groups[0]["lr"] = chosen.learning_rate * self.pace(self.settings.annealed)
-        for _ in range(chosen.updates):
+        self.anneal(self.outer, self.settings.mapping.learning_rate, self.settings.annealed)
+        for _ in range(self.settings.mapping.updates):
             learned = self.learn(described, query, reached)
         self.enter(trial, reached)
         return {**metrics, **learned, "inner_shift": query.fast[:, 0, :-1].norm(dim=1).mean().item()}

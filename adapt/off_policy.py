@@ -204,7 +204,7 @@ class OffPolicy(Replayed):
         self._learn_scales(episodes)
         totals = torch.zeros(len(self.NAMES), device=self.limit.device)
         if len(self.replay) >= self.settings.warm_up:
-            self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * self.pace(self.settings.annealed)
+            self.anneal(self.optimiser, self.settings.learning_rate, self.settings.annealed)
             for metrics in self.learn():
                 totals += metrics
         return dict(zip(self.NAMES, (totals / self.settings.updates).tolist(), strict=True))

@@ -43,13 +43,13 @@ class Replayed(MetaLearner):
         self.replay.load_state_dict(state["replay"])
         self.trials = state["trials"]
 
-    def pace(self, annealed: float) -> float:
-        """Share of a learning rate, which falls to 0 in the last part of a training, a share `annealed` of it.
+    def anneal(self, optimiser: torch.optim.Optimizer, rate: float, share: float) -> None:
+        """Set its learning rate for now: `rate`, which falls to 0 in the last part of a training, a `share` of it.
 
         Weights that went on moving would end anywhere.
         """
         left = 1 - self.trained
-        return 1.0 if left >= annealed else left / annealed
+        optimiser.param_groups[0]["lr"] = rate if left >= share else rate * left / share
 
     def keep_in(self, folder: Path) -> None:
         self.replay.keep_in(folder)

@@ -96,14 +96,14 @@ class ExternalMemory(MemoryModule):
         self._compiled: Several | None = None
 
     @abstractmethod
-    def prepare(self, inputs: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def prepare(self, inputs: Tensor, parts: Parts) -> Parts:
         """All that needs no recurrence, each (B, T, ...), from inputs (B, T, I) and the parts before them."""
 
     @abstractmethod
-    def advance(self, prepared: tuple[Tensor, ...], parts: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def advance(self, prepared: Parts, parts: Parts) -> tuple[Tensor, Parts]:
         """One step of what was prepared, each (B, ...) → what is read (B, R) and the next parts."""
 
-    def split(self, memory: Tensor) -> tuple[Tensor, ...]:
+    def split(self, memory: Tensor) -> Parts:
         """Memory (B, M) → its parts, each (B, ...)."""
         flat = memory.split(self.sizes, dim=-1)
         return tuple(part.reshape(-1, *shape) for part, shape in zip(flat, self.shapes, strict=True))
